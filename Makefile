@@ -1,0 +1,40 @@
+# make quickstart and make test are all that a newcomer needs.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup quickstart test lint format bench bench-op clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml ops/pyproject.toml ops/setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install -q -e '.[dev,quickstart]'
+	@$(BIN)/python -m pip install -q --no-build-isolation ./ops > .venv/ops.log 2>&1 \
+	  || echo "ops: not built (no compiler?), the slower PyTorch path is used; see .venv/ops.log"
+	touch $@
+
+quickstart: $(READY)
+	$(BIN)/python tools/quickstart.py
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python tools/bench.py
+
+bench-op: $(READY)
+	$(BIN)/python ops/bench.py
+
+clean:
+	rm -rf .venv output

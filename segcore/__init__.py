@@ -1,0 +1,1 @@
+"""The framework: data, training, evaluation; knows no architecture by name."""

@@ -1,0 +1,75 @@
+"""What parts promise each other. Protocols, no base classes.
+
+Legend of one-letter names: B samples, T views, H W input pixels, h w feature cells, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor, nn
+
+from segcore.structures import Batch, Outputs, Record, Result, Sample, Targets
+
+
+class Backbone(Protocol):
+    """Feature maps res2..res5 in detectron2's words, fine to coarse."""
+
+    strides: tuple[int, ...]
+    channels: tuple[int, ...]
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised -> one (B, C, h, w) a level."""
+        ...
+
+
+class SegmentationModel(Protocol):
+    """A pure function of pixels; targets only for models that choose regions in training."""
+
+    def __call__(
+        self, images: Tensor, sizes: Tensor, targets: list[Targets] | None = None
+    ) -> Outputs:
+        """(B, T, 3, H, W) uint8, (B, T, 2) on the CPU -> Outputs."""
+        ...
+
+
+class PostProcessor(Protocol):
+    """From logits to results at the original size."""
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> list[Result]: ...
+
+
+class ViewSampler(Protocol):
+    """From an annotated file to pixels. `rng` None means test time: no randomness, no targets."""
+
+    def __call__(self, record: Record, rng: np.random.Generator | None) -> Sample | None:
+        """A sample; None in training where nothing of the record can be used."""
+        ...
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """Made anew for every evaluation; knows nothing of ranks."""
+
+    parts: list[Any]  # picklable; the engine gathers them onto rank 0
+
+    def update(self, result: Result, record: Record) -> None: ...
+
+    def compute(self) -> dict[str, float]:
+        """Numbers in percent by metric name ("PQ", "AP50", "mIoU"; per class "AP-person")."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """All that train_net.py must know of an architecture."""
+
+    model: nn.Module  # a SegmentationModel
+    losses: Callable[[Outputs, list[Targets], Tensor], dict[str, Tensor]]  # weighted; Batch.counts
+    postprocess: PostProcessor
+    views: ViewSampler
+    renames: Callable[[dict[str, Any]], dict[str, Any]]  # official state-dict names -> ours
+    official: Callable[[dict[str, Any]], dict[str, Any]]  # ours -> official

@@ -1,0 +1,119 @@
+"""Masks between files, RLE and pixels: the one door to pycocotools' mask functions.
+
+Legend of one-letter names: N masks, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from segcore.errors import DataError
+from segcore.structures import Frame, Metadata, PngId, Polygons, Rle, Segment, Size
+
+
+def encode(masks: np.ndarray) -> list[Rle]:
+    """(N, H, W) bool or uint8 -> N RLEs."""
+    return [
+        coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))  # column-major is its layout
+        for mask in masks
+    ]
+
+
+def decode(rle: Rle) -> np.ndarray:
+    """(H, W) bool."""
+    return coco_mask.decode(rle).astype(bool)
+
+
+def area(rles: Iterable[Rle]) -> np.ndarray:
+    """(N,) pixels of each."""
+    return coco_mask.area(list(rles))
+
+
+def compress(counts: list[int], size: Size) -> Rle:
+    """Run lengths (column-major, zeros first) -> RLE."""
+    return coco_mask.frPyObjects({"counts": counts, "size": list(size)}, *size)
+
+
+def to_rle(segment: Segment, frame: Frame, size: Size, ids: np.ndarray | None = None) -> Rle:
+    """Any shape of a segment as RLE at the record's size.
+
+    Args:
+        ids: the frame's panoptic ids (H, W), if the caller has read them already.
+    """
+    shape = segment.shape
+    if isinstance(shape, Polygons):
+        parts = coco_mask.frPyObjects([list(ring) for ring in shape.rings], *size)
+        return coco_mask.merge(parts)
+    if isinstance(shape, PngId):
+        if ids is None:
+            ids = read_ids(panoptic_file(frame))
+        return encode((ids == shape.id)[None])[0]
+    return shape
+
+
+def panoptic_file(frame: Frame) -> Path:
+    """The frame's panoptic PNG, or an error that names the image."""
+    if frame.panoptic is None:
+        raise DataError(f"{frame.file}: segments refer to a panoptic PNG, but none is given")
+    return frame.panoptic
+
+
+def read_ids(path: Path) -> np.ndarray:
+    """Panoptic PNG -> (H, W) int32 ids: R + 256 G + 65536 B, or the grey value itself."""
+    pixels = read_png(path)
+    if pixels.ndim == 2:
+        return pixels.astype(np.int32)
+    red, green, blue = (pixels[..., i].astype(np.int32) for i in range(3))
+    return red + 256 * green + 65536 * blue
+
+
+def read_png(path: Path) -> np.ndarray:
+    """Label image as it is stored, palette indices included: (H, W) or (H, W, 3+)."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image)
+    except FileNotFoundError:
+        raise DataError(f"{path}: label image not found") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as a label image: {error}") from error
+
+
+def semantic_map(frame: Frame, metadata: Metadata) -> np.ndarray:
+    """(H, W) int32 class of every pixel, -1 where nothing is annotated.
+
+    From the semantic PNG if there is one, else painted from the panoptic PNG.
+    """
+    if frame.semantic is not None:
+        raw = read_png(frame.semantic)
+        if raw.ndim != 2:
+            raise DataError(
+                f"{frame.semantic}: has shape {raw.shape}; expected one channel of class numbers"
+            )
+        return classes_of(raw, metadata)
+    ids = read_ids(panoptic_file(frame))
+    out = np.full(ids.shape, -1, np.int32)
+    table = {s.shape.id: s.category for s in frame.segments if isinstance(s.shape, PngId)}
+    found, inverse = np.unique(ids, return_inverse=True)
+    values = np.array([table.get(int(i), -1) for i in found], np.int32)
+    return values[inverse.reshape(ids.shape)] if len(found) else out
+
+
+def classes_of(raw: np.ndarray, metadata: Metadata) -> np.ndarray:
+    """Raw label values (H, W) -> (H, W) int32 classes, -1 where ignored or unknown."""
+    K = len(metadata.classes)
+    top = int(raw.max(initial=0))
+    table = np.full(top + 1, -1, np.int32)
+    if metadata.label_map is None:
+        table[: min(K, top + 1)] = np.arange(min(K, top + 1))
+    else:
+        for value, label in metadata.label_map.items():
+            if 0 <= value <= top:
+                table[value] = label
+    if 0 <= metadata.ignore_label <= top:
+        table[metadata.ignore_label] = -1
+    return table[raw]

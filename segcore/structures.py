@@ -1,0 +1,252 @@
+"""The values that cross module borders: records at rest, samples, batches, predictions, results.
+
+Legend of one-letter names: B samples, T views or frames, Q queries, N segments, K classes,
+C channels, H W input pixels, h w feature cells.
+Boxes are x0 y0 x1 y1, sizes are (height, width), images RGB uint8, everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+Size = tuple[int, int]  # height, width
+
+
+# ---------------------------------------------------------------- at rest: what the files say
+
+
+class Rle(TypedDict):
+    """A mask as pycocotools writes it: `{"size": [H, W], "counts": bytes}`."""
+
+    size: list[int]
+    counts: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Polygons:
+    """A mask as the union of polygons, each a flat tuple x0 y0 x1 y1 ... in pixels."""
+
+    rings: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PngId:
+    """The pixels of the frame's panoptic PNG whose R + 256 G + 65536 B (or grey value) is `id`."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One annotated thing or stuff region of one frame."""
+
+    category: int  # contiguous class, 0..K-1
+    shape: Rle | Polygons | PngId
+    crowd: bool = False
+    area: float | None = None  # as the file says; None: count the pixels
+    track: int | None = None  # which object of the video
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image file and what was annotated in it."""
+
+    file: Path  # an image, or a path below a zip file: images.zip/name.jpg
+    segments: tuple[Segment, ...] = ()
+    panoptic: Path | None = None  # the PNG that PngId refers to
+    semantic: Path | None = (
+        None  # a PNG of raw label values; Metadata.label_map says what they mean
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One annotated image or video, as the files have it; no pixels."""
+
+    id: int | str
+    size: Size
+    frames: tuple[Frame, ...]  # one for a still image
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What the classes of a data set are called and how they are numbered in its files."""
+
+    name: str
+    classes: tuple[str, ...]  # K names, by contiguous class
+    dataset_ids: tuple[int, ...]  # K ids in the annotation files, by contiguous class
+    is_thing: tuple[bool, ...]  # K
+    colors: tuple[tuple[int, int, int], ...]  # K, RGB 0..255
+    ignore_label: int = 255  # raw value in semantic PNGs that means "not annotated"
+    label_map: dict[int, int] | None = None  # raw semantic value -> class; None: they are the same
+    evaluators: tuple[str, ...] = ()  # "semantic", "panoptic", "instance", "boundary", ...
+
+
+# ---------------------------------------------------------------- in flight: pixels
+
+
+@dataclass(slots=True)
+class Targets:
+    """What should be found in one sample."""
+
+    labels: Tensor  # (N,) int64, 0..K-1
+    masks: Tensor  # (N, T, H, W) bool
+    present: Tensor  # (N, T) bool: the segment shows in that view
+
+    def per_view(self) -> list[Targets]:
+        """T still-image targets, each with the segments that show in it."""
+        return [
+            Targets(self.labels[on], self.masks[on, t : t + 1], self.present[on, t : t + 1])
+            for t, on in enumerate(self.present.T)
+        ]
+
+    def to(self, device: torch.device | str) -> Targets:
+        """The same targets on another device."""
+        return Targets(
+            self.labels.to(device, non_blocking=True),
+            self.masks.to(device, non_blocking=True),
+            self.present.to(device, non_blocking=True),
+        )
+
+
+@dataclass(slots=True)
+class Sample:
+    """One training or test example: a still (T = 1), an image and its crops, or frames."""
+
+    views: Tensor  # (T, 3, H, W) uint8 RGB
+    sizes: Tensor  # (T, 2) int64 height and width without padding
+    boxes: Tensor  # (T, 4) where each view lies in the original image, x0 y0 x1 y1
+    targets: Targets | None
+    record: Record
+
+
+@dataclass(slots=True)
+class Batch:
+    """Samples padded (right, bottom, with zeros) to a common size, a multiple of the divisor."""
+
+    images: Tensor  # (B, T, 3, H, W) uint8; the model normalises, then zeroes the padding
+    sizes: Tensor  # (B, T, 2) int64, kept on the CPU: the model reads them without a sync
+    boxes: Tensor  # (B, T, 4)
+    targets: list[Targets] = field(default_factory=list)  # empty at test time
+    records: list[Record] = field(default_factory=list)
+
+    @classmethod
+    def collate(cls, samples: Sequence[Sample], divisor: int = 32) -> Batch:
+        """Stack samples of equal T; masks are padded with False."""
+        height = max(s.views.shape[-2] for s in samples)
+        width = max(s.views.shape[-1] for s in samples)
+        H, W = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
+        T = samples[0].views.shape[0]
+        images = torch.zeros(len(samples), T, 3, H, W, dtype=torch.uint8)
+        for image, sample in zip(images, samples, strict=True):
+            image[..., : sample.views.shape[-2], : sample.views.shape[-1]] = sample.views
+        targets = [_pad(s.targets, H, W) for s in samples if s.targets is not None]
+        return cls(
+            images,
+            torch.stack([s.sizes for s in samples]),
+            torch.stack([s.boxes for s in samples]),
+            targets,
+            [s.record for s in samples],
+        )
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with its pixels and targets on another device (sizes stay)."""
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=True),
+            targets=[t.to(device) for t in self.targets],
+        )
+
+    def pin_memory(self) -> Batch:
+        """For the data loader: page-locked images, so that `to` overlaps with work."""
+        return replace(self, images=self.images.pin_memory())
+
+    def counts(self) -> Tensor:
+        """(2,) float: sum of N, sum of `present`: what the losses are divided by."""
+        segments = sum(len(t.labels) for t in self.targets)
+        shown = sum(int(t.present.sum()) for t in self.targets)
+        return torch.tensor([segments, shown], dtype=torch.float32)
+
+
+def _pad(targets: Targets, H: int, W: int) -> Targets:
+    h, w = targets.masks.shape[-2:]
+    if (h, w) == (H, W):
+        return targets
+    masks = targets.masks.new_zeros(*targets.masks.shape[:2], H, W)
+    masks[..., :h, :w] = targets.masks
+    return replace(targets, masks=masks)
+
+
+# ---------------------------------------------------------------- out of the model
+
+
+@dataclass(slots=True)
+class Prediction:
+    """What one decoder layer says."""
+
+    logits: Tensor  # (B, Q, K+1), last class: no object
+    masks: Tensor  # (B, Q, T, h, w) logits at stride 4
+
+
+@dataclass(slots=True)
+class Regions:
+    """Boxes in which a refiner works, and what it says there."""
+
+    sample: Tensor  # (R,) int64 which sample
+    boxes: Tensor  # (R, 4) in input pixels
+    labels: Tensor  # (R,) int64
+    logits: list[Tensor] = field(default_factory=list)  # per stage (R, 1, s, s)
+
+
+@dataclass(slots=True)
+class Outputs:
+    """All that a model says of a batch; `layers[-1]` is the answer."""
+
+    layers: list[Prediction]
+    per_view: list[Prediction] = field(default_factory=list)  # CropFormer's first pass, B*T stills
+    features: list[Tensor] = field(default_factory=list)  # fine to coarse, for a refiner
+    regions: Regions | None = None
+
+
+@dataclass(slots=True)
+class PanopticSegment:
+    """One segment of a panoptic map."""
+
+    id: int  # its value in the map, from 1
+    category: int  # contiguous class
+    is_thing: bool
+    score: float
+    area: int  # pixels
+
+
+@dataclass(slots=True)
+class Panoptic:
+    """A map of segment ids (0: nothing) and the segments in it."""
+
+    map: Tensor  # (H, W) int32
+    segments: list[PanopticSegment]
+
+
+@dataclass(slots=True)
+class Instances:
+    """Found objects, best first; masks may overlap."""
+
+    scores: Tensor  # (N,) float32
+    labels: Tensor  # (N,) int64 contiguous class
+    masks: list[Rle]  # N (for video: N lists of T)
+    boxes: Tensor  # (N, 4) tight around the masks, x0 y0 x1 y1 with x1 y1 exclusive
+
+
+@dataclass(slots=True)
+class Result:
+    """Final, at the original size, on the CPU."""
+
+    semantic: Tensor | None = None  # (H, W) uint8 or int16 class
+    panoptic: Panoptic | None = None
+    instances: Instances | None = None
