@@ -8,9 +8,9 @@ Boxes are x0 y0 x1 y1, sizes are (height, width), images RGB uint8, everywhere.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -86,6 +86,17 @@ class Metadata:
     ignore_label: int = 255  # raw value in semantic PNGs that means "not annotated"
     label_map: dict[int, int] | None = None  # raw semantic value -> class; None: they are the same
     evaluators: tuple[str, ...] = ()  # "semantic", "panoptic", "instance", "boundary", ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a checkpoint carries them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Metadata:
+        """The inverse of `to_dict`, also after JSON has made lists of tuples."""
+        colors = tuple((int(r), int(g), int(b)) for r, g, b in values["colors"])
+        tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**{**tuples, "colors": colors})
 
 
 # ---------------------------------------------------------------- in flight: pixels

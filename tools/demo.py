@@ -1,0 +1,160 @@
+"""Segment images, globs and whole directories; writes a picture and the results of each.
+
+    python tools/demo.py --config-file configs/....yaml --input 'photos/*.jpg' more.png \\
+        --output out/ --opts MODEL.WEIGHTS model_final.pkl
+
+Stopped half-way, it goes on where it was: an image whose results are there is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from segcore.data.dataset import read_image
+from segcore.errors import ConfigError, DataError, WeightsError
+from segcore.evaluation.writers import coco_json, panoptic_png, write_json, write_png
+from segcore.predict import Predictor
+from segcore.structures import Metadata, Result, Sample
+from segcore.visualize import draw
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, help="YAML file of the model")
+    parser.add_argument("--input", nargs="+", required=True, help="images, globs or directories")
+    parser.add_argument("--output", type=Path, required=True, help="directory for all results")
+    parser.add_argument("--weights", help="checkpoint; default: the config's MODEL.WEIGHTS")
+    parser.add_argument("--confidence-threshold", type=float, default=0.5)
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--overwrite", action="store_true", help="do finished images again")
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ..., last")
+    return parser.parse_args()
+
+
+def find_images(inputs: list[str]) -> list[Path]:
+    """All images named, in order, each once."""
+    found: dict[Path, None] = {}
+    for text in inputs:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            hits = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        elif path.is_file():
+            hits = [path]
+        else:
+            hits = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
+        if not hits:
+            raise DataError(f"--input {text}: no image there; give files, a glob or a directory")
+        found.update(dict.fromkeys(hits))
+    return list(found)
+
+
+def output_names(images: list[Path]) -> list[Path]:
+    """Where each image's results go below the output: its name, unless two share it."""
+    stems = [image.stem for image in images]
+    if len(set(stems)) == len(stems):
+        return [Path(stem) for stem in stems]
+    full = [image.name.replace(".", "_") for image in images]
+    if len(set(full)) == len(full):
+        return [Path(name) for name in full]
+    return [Path(f"{i:06d}_{name}") for i, name in enumerate(full)]
+
+
+def write(result: Result, image: Path, name: Path, metadata: Metadata, threshold: float) -> None:
+    """Picture first, JSON last: where the JSON is, the image is done."""
+    pixels = read_image(image)
+    picture = draw(pixels, result, metadata, threshold=threshold)
+    write_png(name.with_suffix(".png"), picture)
+    content: dict[str, object] = {"file_name": str(image), "size": list(pixels.shape[:2])}
+    if result.panoptic is not None:
+        png, segments = panoptic_png(result.panoptic, metadata)
+        write_png(name.with_name(f"{name.name}_panoptic.png"), png)
+        content["panoptic"] = {
+            "file_name": f"{name.name}_panoptic.png",
+            "segments_info": segments,
+        }
+    if result.instances is not None:
+        found = coco_json(result, image.stem, metadata)
+        content["instances"] = [x for x in found if x["score"] >= threshold]
+    if result.semantic is not None:
+        write_png(name.with_name(f"{name.name}_semantic.png"), result.semantic.numpy())
+        content["semantic"] = {"file_name": f"{name.name}_semantic.png"}
+    write_json(name.with_suffix(".json"), content)
+
+
+def batches(
+    predictor: Predictor, images: list[Path], size: int, failed: list[str]
+) -> Iterator[list[tuple[int, Sample]]]:
+    """Read ahead in a thread; a broken image is reported and left out."""
+    with ThreadPoolExecutor(2) as pool:
+        ahead: list[tuple[int, Future[Sample]]] = []
+        todo = iter(enumerate(images))
+        batch: list[tuple[int, Sample]] = []
+        while True:
+            for i, image in todo:
+                ahead.append((i, pool.submit(predictor.sample, image)))
+                if len(ahead) > 2 * size:
+                    break
+            if not ahead:
+                break
+            i, future = ahead.pop(0)
+            try:
+                batch.append((i, future.result()))
+            except DataError as error:
+                failed.append(str(error))
+                continue
+            if len(batch) == size:
+                yield batch
+                batch = []
+    if batch:
+        yield batch
+
+
+def main(args: argparse.Namespace) -> int:
+    images = find_images(args.input)
+    names = [args.output / name for name in output_names(images)]
+    args.output.mkdir(parents=True, exist_ok=True)
+    if not args.overwrite:
+        left = [i for i, name in enumerate(names) if not name.with_suffix(".json").exists()]
+        if len(left) < len(images):
+            print(f"{len(images) - len(left)} of {len(images)} are done already; going on")
+        images, names = [images[i] for i in left], [names[i] for i in left]
+    if not images:
+        print(f"nothing left to do in {args.output}")
+        return 0
+    predictor = Predictor(args.config_file, args.weights, args.opts)
+    failed: list[str] = []
+    columns = (TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        bar = progress.add_task("", total=len(images))
+        for batch in batches(predictor, images, args.batch_size, failed):
+            results = predictor.results([sample for _, sample in batch])
+            for (i, _), result in zip(batch, results, strict=True):
+                write(result, images[i], names[i], predictor.metadata, args.confidence_threshold)
+            progress.advance(bar, len(batch))
+    for message in failed:
+        print(f"skipped: {message}", file=sys.stderr)
+    print(f"{len(images) - len(failed)} images done, {len(failed)} skipped; see {args.output}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        sys.exit(main(parse_args()))
+    except (ConfigError, DataError, WeightsError) as problem:
+        sys.exit(f"error: {problem}")
