@@ -113,7 +113,10 @@ def scene(
         alpha = cover(SHAPES[kind], size, rng)
         skin = texture(photos[SKINS[int(rng.integers(len(SKINS)))]], size, rng)
         covered = np.where(alpha >= 0.5, i, ids)
-        if np.bincount(covered[np.isin(covered, ids)], minlength=i)[np.unique(ids)].min() < MIN_AREA:
+        if (
+            np.bincount(covered[np.isin(covered, ids)], minlength=i)[np.unique(ids)].min()
+            < MIN_AREA
+        ):
             continue  # it would hide an older one
         shade = np.pad(alpha, ((3, 0), (3, 0)))[:size, :size, None]
         image = image * (1 - 0.45 * shade)

@@ -1,6 +1,6 @@
 """From nothing to a trained panoptic model on this machine: draw scenes, train, evaluate, look.
 
-    make quickstart
+make quickstart
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def main(args: argparse.Namespace) -> None:
     if (out / "metrics.json").exists():  # one line a step until now: the curves of the training
         shutil.move(out / "metrics.json", out / "training.jsonl")
     write_json(out / "metrics.json", results)
-    print(f"\nOn {args.val} scenes never trained on, after {(time.time() - start) / 60:.1f} minutes:")
+    print(
+        f"\nOn {args.val} scenes never trained on, after {(time.time() - start) / 60:.1f} minutes:"
+    )
     for name in ("PQ", "AP", "mIoU"):
         print(f"  {name:5s}{results[name]:6.1f}")
     print(f"  metrics     {out / 'metrics.json'}\n  log         {out / 'log.txt'}")
