@@ -82,9 +82,7 @@ def main(args: argparse.Namespace) -> None:
     table.add_row("whole model", f"{count:.2f}", f"{total:.1f}", f"{times['whole model']:.0f}")
     table.add_row("postprocess", "", "", f"{times['postprocess']:.0f}")
     Console().print(table)
-    print(
-        "GFLOP are multiply-adds x 2 of matrix products and convolutions; sampling is not counted"
-    )
+    print("GFLOP: multiply-adds x 2 of matrix products and convolutions; sampling is not counted")
 
 
 if __name__ == "__main__":
