@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -356,7 +357,7 @@ def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
     if path in below:
         raise ConfigError(f"{path}: _BASE_ comes back to itself: {' -> '.join(map(str, below))}")
     try:
-        content = yaml.load(path.read_text(), _Loader)  # noqa: S506  # a SafeLoader
+        content = yaml.load(path.read_text(), _Loader)  # a SafeLoader
     except FileNotFoundError:
         raise ConfigError(f"{path}: config file not found") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -377,7 +378,8 @@ def _over(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     both = dict(base)
     for key, value in top.items():
         old = both.get(key)
-        both[key] = _over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        deeper = isinstance(old, dict) and isinstance(value, dict)
+        both[key] = _over(old, value) if deeper else value
     return both
 
 
@@ -396,18 +398,24 @@ def _literals(value: Any) -> Any:
 
 def _parse(text: str) -> Any:
     try:
-        return yaml.load(text, _Loader)  # noqa: S506
+        return yaml.load(text, _Loader)
     except yaml.YAMLError:
         return text
 
 
+@cache
+def _schema() -> dict[str, Any]:
+    """Every key and its default."""
+    return dict(_leaves(OmegaConf.to_container(OmegaConf.structured(Config))))  # type: ignore
+
+
 def _merge(config: Any, values: dict[str, Any], where: str) -> Any:
     """Values over the config, leaf by leaf, so that an error names its key."""
+    known = _schema()
     for key, value in _leaves(values):
         if any(key == k or key.startswith(k + ".") for k in ACCEPTED_UNUSED):
             logger.warning("%s: %s is accepted, but changes nothing here", where, key)
             continue
-        known = dict(_leaves(OmegaConf.to_container(OmegaConf.structured(Config))))
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]}?" if near else ""

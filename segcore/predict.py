@@ -1,8 +1,8 @@
 """The three-line Python API: a config, weights, images -> results.
 
-    predictor = Predictor("configs/coco/panoptic-segmentation/maskformer2_R50_bs16_50ep.yaml")
-    for result in predictor(["street.jpg", array]):
-        print(result.panoptic.segments)
+predictor = Predictor("configs/coco/panoptic-segmentation/maskformer2_R50_bs16_50ep.yaml")
+for result in predictor(["street.jpg", array]):
+    print(result.panoptic.segments)
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Predictor:
         step = max(1, self.cfg.TEST.BATCH_SIZE)
         results = []
         for start in range(0, len(images), step):
-            samples = [self.sample(x, start + i) for i, x in enumerate(images[start : start + step])]
-            results += self.results(samples)
+            part = images[start : start + step]
+            results += self.results([self.sample(x, start + i) for i, x in enumerate(part)])
         return results
 
     def outputs(self, images: ImageLike | Sequence[ImageLike]) -> Outputs:

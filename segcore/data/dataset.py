@@ -1,0 +1,203 @@
+"""From a record to a sample: read the image, transform it, and only then look at the masks.
+
+Legend of one-letter names: N segments, H W pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from segcore import masks
+from segcore.data.transforms import Example, shortest_edge
+from segcore.errors import DataError
+from segcore.structures import (
+    Frame,
+    Metadata,
+    PngId,
+    Polygons,
+    Record,
+    Sample,
+    Segment,
+    Size,
+    Targets,
+)
+
+Transform = Callable[[Example, np.random.Generator], Example]
+
+
+class StillViews:
+    """Samples of one view: the whole image.
+
+    Args:
+        targets: "semantic" (one mask a class), "panoptic" or "instance" (one a segment).
+        steps: training transforms, in order.
+        min_size: shorter edge at test time; 0: the image as it is.
+        max_size: longest edge at test time.
+    """
+
+    def __init__(
+        self,
+        *,
+        metadata: Metadata,
+        targets: str,
+        steps: Sequence[Transform],
+        min_size: int,
+        max_size: int,
+    ) -> None:
+        self.metadata, self.targets, self.steps = metadata, targets, tuple(steps)
+        self.min_size, self.max_size = min_size, max_size
+
+    def __call__(self, record: Record, rng: np.random.Generator | None) -> Sample | None:
+        """A sample; without `rng` the whole image at its test size, without targets."""
+        frame = record.frames[0]
+        image = read_image(frame.file)
+        _check_size(record, image)
+        if rng is None:
+            return test_sample(image, record, self.min_size, self.max_size)
+        semantic = None
+        if self.targets == "semantic":
+            semantic = masks.semantic_map(frame, self.metadata)
+            if semantic.shape != image.shape[:2]:
+                raise DataError(
+                    f"{frame.semantic or frame.panoptic}: labels are {semantic.shape}, the image"
+                    f" {frame.file} is {image.shape[:2]}; expected the same height and width"
+                )
+        example = Example.whole(image, semantic)
+        for step in self.steps:
+            example = step(example, rng)
+        found = _semantic(example) if semantic is not None else _segments(example, record)
+        labels, shapes = found
+        targets = Targets(
+            torch.as_tensor(labels, dtype=torch.int64),
+            torch.from_numpy(shapes)[:, None],
+            torch.ones(len(labels), 1, dtype=torch.bool),
+        )
+        return _sample(example.image, targets, record)
+
+
+def test_sample(image: np.ndarray, record: Record, min_size: int, max_size: int) -> Sample:
+    """A whole image (H, W, 3) uint8 RGB at its test size, without targets."""
+    if min_size > 0:
+        height, width = shortest_edge(*image.shape[:2], min_size, max_size)
+        image = Example.whole(image).resize(height, width).image
+    return _sample(image, None, record)
+
+
+def _sample(image: np.ndarray, targets: Targets | None, record: Record) -> Sample:
+    pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    whole = torch.tensor([[0, 0, record.size[1], record.size[0]]])
+    return Sample(pixels[None], torch.tensor([image.shape[:2]]), whole, targets, record)
+
+
+def _semantic(example: Example) -> tuple[list[int], np.ndarray]:
+    """Every class in the window: labels, masks (N, H, W) bool."""
+    assert example.semantic is not None
+    seen = example.read(example.semantic, -1, labels=True)
+    labels = [int(k) for k in np.unique(seen) if k >= 0]
+    return labels, np.stack([seen == k for k in labels]) if labels else _none(seen.shape)
+
+
+def _segments(example: Example, record: Record) -> tuple[list[int], np.ndarray]:
+    """Every segment that shows in the window, crowds left out: labels, masks (N, H, W) bool."""
+    frame, size = record.frames[0], example.image.shape[:2]
+    segments = [s for s in frame.segments if not s.crowd]
+    ids = None
+    if any(isinstance(s.shape, PngId) for s in segments):
+        ids = masks.read_ids(masks.panoptic_file(frame))
+        if ids.shape != record.size:
+            raise DataError(
+                f"{frame.panoptic}: ids are {ids.shape}, the image {frame.file} is {record.size};"
+                " expected the same height and width"
+            )
+        ids = example.read(ids, -1)
+    labels, shapes = [], []
+    for segment in segments:  # a loop, so that one mask at the original size exists at a time
+        mask = _mask(segment, frame, record.size, example, ids)
+        if mask.any():  # what the window cut away would teach nothing but emptiness
+            labels.append(segment.category)
+            shapes.append(mask)
+    return labels, np.stack(shapes) if shapes else _none(size)
+
+
+def _mask(
+    segment: Segment, frame: Frame, size: Size, example: Example, ids: np.ndarray | None
+) -> np.ndarray:
+    shape = segment.shape
+    if isinstance(shape, PngId):
+        assert ids is not None
+        return ids == shape.id
+    if isinstance(shape, Polygons):
+        scale = np.array([example.x.scale, example.y.scale])
+        shift = np.array([example.x.shift, example.y.shift])
+        rings = tuple(
+            tuple((np.reshape(ring, (-1, 2)) * scale + shift).ravel().tolist())
+            for ring in shape.rings
+        )
+        moved = Segment(segment.category, Polygons(rings))
+        window = (example.image.shape[0], example.image.shape[1])
+        mask = masks.decode(masks.to_rle(moved, frame, window))
+        mask[example.y.pixels < 0] = False
+        mask[:, example.x.pixels < 0] = False
+        return mask
+    if tuple(shape["size"]) != size:
+        raise DataError(
+            f"{frame.file}: a mask has size {tuple(shape['size'])}; the image is {size}"
+        )
+    return example.read(masks.decode(shape), False)
+
+
+def _none(size: Sequence[int]) -> np.ndarray:
+    return np.zeros((0, size[0], size[1]), bool)
+
+
+def _check_size(record: Record, image: np.ndarray) -> None:
+    if image.shape[:2] != record.size:
+        raise DataError(
+            f"{record.frames[0].file}: the image is {image.shape[:2]}, its annotation says"
+            f" {record.size} (height, width); annotate the image as it is shown, EXIF turn included"
+        )
+
+
+def read_image(path: Path | str) -> np.ndarray:
+    """Any image file as it should be seen: (H, W, 3) uint8 RGB, EXIF orientation applied.
+
+    A path below a zip file (`images.zip/name.jpg`) is read in place.
+    """
+    path = Path(path)
+    try:
+        source = path if path.is_file() else _from_zip(path)
+        with Image.open(source) as image:
+            turned = ImageOps.exif_transpose(image)
+            if turned.mode.startswith("I;16") or turned.mode == "I":  # 16 bits a pixel
+                high = np.asarray(turned, dtype=np.int64) >> 8
+                turned = Image.fromarray(high.clip(0, 255).astype(np.uint8))
+            return np.array(turned.convert("RGB"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: image not found") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{path}: cannot be read as an image ({error}); replace it or take it out of the list"
+        ) from error
+
+
+def _from_zip(path: Path) -> io.BytesIO:
+    for parent in path.parents:
+        if parent.suffix == ".zip" and parent.is_file():
+            try:
+                return io.BytesIO(_archive(parent).read(path.relative_to(parent).as_posix()))
+            except KeyError:
+                raise DataError(f"{parent}: has no {path.relative_to(parent)}") from None
+    raise FileNotFoundError(path)
+
+
+@lru_cache(maxsize=8)
+def _archive(path: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)

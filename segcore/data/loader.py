@@ -1,0 +1,186 @@
+"""Infinite, seeded, rank-aware, resumable training batches; one-pass test batches.
+
+What a training sample looks like depends on the seed and its place in the stream alone, not on the
+number of workers, so a resumed run sees exactly what an unbroken one would.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from segcore.contracts import ViewSampler
+from segcore.errors import DataError
+from segcore.structures import Batch, Record
+
+logger = logging.getLogger(__name__)
+
+MAX_EMPTY = 100  # records in a row that give no sample before we say so
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A user's error on its way out of a worker process."""
+
+    message: str
+
+
+def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def stream(count: int, seed: int, rank: int, world_size: int) -> Iterator[tuple[int, int]]:
+    """Endless (place in the stream, record index) of one rank: seeded permutations, strided."""
+    place = rank
+    epoch, order = -1, np.zeros(0, np.int64)
+    while True:
+        if place // count != epoch:
+            epoch = place // count
+            order = _permutation(count, seed, epoch)
+        yield place, int(order[place % count])
+        place += world_size
+
+
+def batch_plan(
+    wide: Sequence[bool] | None, count: int, batch_size: int, seed: int, rank: int, world_size: int
+) -> Iterator[list[tuple[int, int]]]:
+    """Endless batches of (place, index); with `wide`, all of a batch are wide or none is."""
+    buckets: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
+    for place, index in stream(count, seed, rank, world_size):
+        bucket = buckets[bool(wide[index]) if wide is not None else False]
+        bucket.append((place, index))
+        if len(bucket) == batch_size:
+            yield list(bucket)
+            bucket.clear()
+
+
+class _TrainStream(IterableDataset[Any]):
+    """Batches of one rank; worker w of n makes every n-th, so their order is the plan's."""
+
+    def __init__(
+        self, records: Sequence[Record], views: ViewSampler, plan: tuple[Any, ...], start: int
+    ) -> None:
+        self.records, self.views, self.plan, self.start = records, views, plan, start
+
+    def __iter__(self) -> Iterator[Batch | Failure]:
+        worker = get_worker_info()
+        number, total = (worker.id, worker.num_workers) if worker else (0, 1)
+        for i, batch in enumerate(batch_plan(*self.plan)):
+            if i >= self.start and (i - self.start) % total == number:
+                try:
+                    yield Batch.collate([self._sample(*each) for each in batch])
+                except DataError as error:
+                    yield Failure(str(error))
+
+    def _sample(self, place: int, index: int):
+        """The record at `index`; where nothing of it can be used, the ones after it."""
+        seed = self.plan[3]
+        for step in range(MAX_EMPTY):
+            rng = np.random.default_rng((seed, place, step))
+            record = self.records[(index + step) % len(self.records)]
+            sample = self.views(record, rng)
+            if sample is not None:
+                return sample
+        raise DataError(
+            f"{MAX_EMPTY} records in a row from number {index} give nothing to train on"
+        )
+
+
+def train_loader(
+    records: Sequence[Record],
+    views: ViewSampler,
+    *,
+    batch_size: int,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 0,
+    start: int = 0,
+    group_by_aspect: bool = True,
+) -> Iterator[Batch]:
+    """Endless training batches of one rank.
+
+    Args:
+        start: batches that an earlier run has consumed already; skipped without reading a pixel.
+        group_by_aspect: wide images share batches with wide ones, so that less is padded.
+    """
+    if not len(records):
+        raise DataError("the training set has no image with a usable annotation")
+    wide = [r.size[1] > r.size[0] for r in records] if group_by_aspect and batch_size > 1 else None
+    plan = (wide, len(records), batch_size, seed, rank, world_size)
+    loader = _loader(_TrainStream(records, views, plan, start), num_workers)
+    return _unpacked(loader)
+
+
+class _TestStream(IterableDataset[Any]):
+    def __init__(self, records: Sequence[Record], views: ViewSampler, batches: list[range]) -> None:
+        self.records, self.views, self.batches = records, views, batches
+
+    def __iter__(self) -> Iterator[Batch | Failure]:
+        worker = get_worker_info()
+        number, total = (worker.id, worker.num_workers) if worker else (0, 1)
+        for batch in self.batches[number::total]:
+            try:
+                samples = [self.views(self.records[i], None) for i in batch]
+                yield Batch.collate([s for s in samples if s is not None])
+            except DataError as error:
+                yield Failure(str(error))
+
+
+class TestLoader:
+    """One pass over a rank's contiguous share; nothing is seen twice."""
+
+    __test__ = False  # not one of pytest's
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        views: ViewSampler,
+        *,
+        batch_size: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+        num_workers: int = 0,
+    ) -> None:
+        low, high = (len(records) * i // world_size for i in (rank, rank + 1))
+        batches = [range(i, min(i + batch_size, high)) for i in range(low, high, batch_size)]
+        self.batches = batches
+        self.stream = _TestStream(records, views, batches)
+        self.num_workers = min(num_workers, len(batches))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return _unpacked(_loader(self.stream, self.num_workers))
+
+
+def test_loader(records: Sequence[Record], views: ViewSampler, **options: int) -> TestLoader:
+    """See TestLoader."""
+    return TestLoader(records, views, **options)
+
+
+test_loader.__test__ = False  # type: ignore[attr-defined]
+
+
+def _loader(dataset: IterableDataset[Any], num_workers: int) -> DataLoader[Any]:
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        num_workers=num_workers,
+        prefetch_factor=2 if num_workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _unpacked(loader: Iterable[Batch | Failure]) -> Iterator[Batch]:
+    for item in loader:
+        if isinstance(item, Failure):
+            raise DataError(item.message)
+        yield item
