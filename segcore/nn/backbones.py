@@ -1,0 +1,138 @@
+"""Backbones by timm: ResNet under its published numbers, and any other network by name.
+
+All return res2..res5 (strides 4, 8, 16, 32), fine to coarse.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segcore.errors import ConfigError
+
+STRIDES = (4, 8, 16, 32)
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch normalisation whose statistics and affine values never change; all buffers."""
+
+    def __init__(self, channels: int, eps: float = 1e-5, **where: Any) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(channels, **where))
+        self.register_buffer("bias", torch.zeros(channels, **where))
+        self.register_buffer("running_mean", torch.zeros(channels, **where))
+        self.register_buffer("running_var", torch.ones(channels, **where) - eps)
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same."""
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+        )
+
+
+class SyncBatchNorm2d(nn.SyncBatchNorm):
+    """SyncBN on several GPUs, plain batch normalisation on the CPU and on one."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.is_cuda:
+            return super().forward(input)
+        momentum = self.momentum or 0.0
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        return F.batch_norm(
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training,
+            momentum,
+            self.eps,
+        )
+
+
+NORMS = {"FrozenBN": FrozenBatchNorm2d, "BN": nn.BatchNorm2d, "SyncBN": SyncBatchNorm2d}
+
+
+class ResNet(nn.Module):
+    """ResNet-50 or -101 with stride in the 3x3 convolution, as torchvision and timm have it."""
+
+    strides = STRIDES
+    channels = (256, 512, 1024, 2048)
+
+    def __init__(self, depth: int = 50, norm: str = "FrozenBN") -> None:
+        super().__init__()
+        if norm not in NORMS:
+            raise ConfigError(f"MODEL.RESNETS.NORM {norm!r}: expected one of {', '.join(NORMS)}")
+        if depth not in (50, 101, 152):
+            raise ConfigError(f"MODEL.RESNETS.DEPTH {depth}: expected 50, 101 or 152")
+        body = timm.create_model(f"resnet{depth}", norm_layer=NORMS[norm], zero_init_last=False)
+        self.conv1, self.bn1 = body.conv1, body.bn1
+        self.layers = nn.ModuleList(getattr(body, f"layer{i}") for i in range(1, 5))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised -> four maps (B, C, h, w)."""
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, 2, 1)
+        features = []
+        for layer in self.layers:
+            x = layer(x)
+            features.append(x)
+        return features
+
+
+class TimmBackbone(nn.Module):
+    """Any network of timm that gives features at strides 4, 8, 16 and 32.
+
+    Args:
+        name: timm's model name, e.g. "convnext_tiny.fb_in22k". Weights come from MODEL.WEIGHTS.
+        frozen_norm: batch normalisation keeps its statistics and weights, for small batches.
+    """
+
+    strides = STRIDES
+
+    def __init__(self, name: str, frozen_norm: bool = False) -> None:
+        super().__init__()
+        if not timm.is_model(name.split(".")[0]):
+            near = ", ".join(timm.list_models(f"*{name.split('.')[0][:6]}*")[:5])
+            raise ConfigError(f"timm has no model {name!r}; similar: {near or 'none'}")
+        self.body = _features(name)
+        self.channels = tuple(self.body.feature_info.channels())  # type: ignore[operator]
+        self.frozen = [
+            m for m in self.body.modules() if frozen_norm and isinstance(m, nn.BatchNorm2d)
+        ]
+        for norm in self.frozen:
+            norm.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> TimmBackbone:
+        """Frozen normalisation stays in eval mode."""
+        super().train(mode)
+        for norm in self.frozen:
+            norm.eval()
+        return self
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised -> four maps (B, C, h, w)."""
+        maps = self.body(images)
+        return [
+            x if x.shape[1] == c else x.permute(0, 3, 1, 2)  # some of timm's are channels-last
+            for x, c in zip(maps, self.channels, strict=True)
+        ]
+
+
+def _features(name: str) -> Any:
+    body = timm.create_model(name, features_only=True, pretrained=False)
+    found = list(body.feature_info.reduction())
+    if not set(STRIDES) <= set(found):
+        raise ConfigError(f"timm/{name} has strides {found}; expected {STRIDES} among them")
+    index = [len(found) - 1 - found[::-1].index(s) for s in STRIDES]
+    return timm.create_model(name, features_only=True, pretrained=False, out_indices=index)

@@ -1,0 +1,97 @@
+"""Small layers that several models share.
+
+Legend of one-letter names: B samples, T views, Q queries, C channels, h w feature cells, S tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def sine_code(length: int, dim: int, device: torch.device) -> Tensor:
+    """Interleaved sine/cosine code of positions 1..length, scaled to one turn: (length, dim)."""
+    position = torch.arange(1, length + 1, device=device) / (length + 1e-6) * 2 * math.pi
+    period = 10_000 ** (2 * (torch.arange(dim, device=device) // 2) / dim)
+    angle = position[:, None] / period
+    return torch.stack((angle[:, 0::2].sin(), angle[:, 1::2].cos()), dim=2).flatten(1)
+
+
+def position_code(views: int | None, h: int, w: int, dim: int, device: torch.device) -> Tensor:
+    """(T*h*w, dim). Row and column code side by side; with `views`, the view's code is added."""
+    y = sine_code(h, dim // 2, device)[:, None].expand(h, w, -1)
+    x = sine_code(w, dim // 2, device)[None].expand(h, w, -1)
+    code = torch.cat((y, x), dim=2)
+    if views is not None:
+        code = code + sine_code(views, dim, device)[:, None, None]
+    return code.reshape(-1, dim)
+
+
+class ConvNorm(nn.Conv2d):
+    """A convolution with GroupNorm (32 groups) and perhaps a ReLU, named as detectron2 does."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, relu: bool = False
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False
+        )
+        self.norm = nn.GroupNorm(math.gcd(32, out_channels), out_channels)
+        self.relu = relu
+        nn.init.kaiming_uniform_(self.weight, a=1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        x = self.norm(super().forward(input))
+        return F.relu(x) if self.relu else x
+
+
+class Attention(nn.MultiheadAttention):
+    """Multi-head attention with torch's parameter names; the mask is shared by all heads."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__(dim, num_heads, batch_first=True)
+
+    def forward(  # type: ignore[override]
+        self, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None = None
+    ) -> Tensor:
+        """(B, Q, C), (B, S, C), (B, S, C), `allowed` (B, Q, S) bool -> (B, Q, C)."""
+        weights = self.in_proj_weight.chunk(3)
+        biases = self.in_proj_bias.chunk(3)
+        q, k, v = (
+            F.linear(x, w, b).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for x, w, b in zip((query, key, value), weights, biases, strict=True)
+        )  # (B, heads, Q or S, C/heads)
+        mask = None if allowed is None else allowed[:, None]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out_proj(out.transpose(1, 2).flatten(2))
+
+
+class Perceptron(nn.Module):
+    """Linear layers with ReLU between them: Perceptron(in, hidden, ..., out)."""
+
+    def __init__(self, *dims: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(dims))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)
+
+
+def normalise(images: Tensor, sizes: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(B, T, 3, H, W) uint8 -> (B*T, 3, H, W) float; padding is zero after normalisation.
+
+    Args:
+        sizes: (B, T, 2) on the CPU, so that reading them stalls nothing.
+        mean, std: (3, 1, 1).
+    """
+    pixels = (images.flatten(0, 1).to(mean.dtype) - mean) / std
+    for image, (h, w) in zip(pixels, sizes.flatten(0, 1).tolist(), strict=True):
+        image[:, h:] = 0
+        image[:, :, w:] = 0
+    return pixels
