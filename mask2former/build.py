@@ -1,0 +1,197 @@
+"""Mask2Former from a config: the only file here that reads one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
+
+from mask2former.criterion import Criterion
+from mask2former.decoder import MaskedDecoder
+from mask2former.matcher import Matcher, Weights
+from mask2former.model import Mask2Former
+from mask2former.pixel_decoder import PixelDecoder
+from mask2former.postprocess import PostProcess
+from mask2former.weights import to_official, to_ours
+from segcore.config import Config
+from segcore.contracts import Task
+from segcore.data.color import ColorSSD
+from segcore.data.dataset import StillViews, Transform
+from segcore.data.transforms import (
+    FixedSizeCrop,
+    PadTo,
+    RandomCrop,
+    RandomFlip,
+    ResizeScale,
+    ResizeShortestEdge,
+)
+from segcore.errors import ConfigError
+from segcore.nn.backbones import ResNet, TimmBackbone
+from segcore.nn.swin import Swin
+from segcore.structures import Metadata, Outputs, Targets
+
+TARGETS = {
+    "mask_former_semantic": "semantic",
+    "mask_former_panoptic": "panoptic",
+    "mask_former_instance": "instance",
+    "coco_instance_lsj": "instance",
+    "coco_panoptic_lsj": "panoptic",
+}
+
+
+def build(cfg: Config, metadata: Metadata) -> Task:
+    """Model, losses, post-processing and views of a Mask2Former for images."""
+    head, former = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER
+    num_classes = class_count(cfg, metadata)
+    backbone = build_backbone(cfg)
+    model = Mask2Former(
+        backbone=backbone,
+        pixel_decoder=build_pixel_decoder(cfg, backbone),
+        decoder=MaskedDecoder(
+            num_classes=num_classes,
+            num_queries=former.NUM_OBJECT_QUERIES,
+            dim=former.HIDDEN_DIM,
+            mask_dim=head.MASK_DIM,
+            num_heads=former.NHEADS,
+            ffn_dim=former.DIM_FEEDFORWARD,
+            num_layers=former.DEC_LAYERS - 1,
+        ),
+        pixel_mean=cfg.MODEL.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.PIXEL_STD,
+    )
+    test = former.TEST
+    postprocess = PostProcess(
+        metadata.is_thing,
+        test.SEMANTIC_ON,
+        test.PANOPTIC_ON,
+        test.INSTANCE_ON,
+        test.OBJECT_MASK_THRESHOLD,
+        test.OVERLAP_THRESHOLD,
+        cfg.TEST.DETECTIONS_PER_IMAGE,
+        late_resize=not (
+            test.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE or test.PANOPTIC_ON or test.INSTANCE_ON
+        ),
+    )
+    losses = partial(_losses, build_criterion(cfg, num_classes))
+    views = build_views(cfg, metadata)
+    return Task(model, losses, postprocess, views, to_ours, to_official)
+
+
+def _losses(
+    criterion: Criterion, outputs: Outputs, targets: list[Targets], counts: Tensor
+) -> dict[str, Tensor]:
+    return criterion(outputs.layers, targets, counts[0])
+
+
+def class_count(cfg: Config, metadata: Metadata) -> int:
+    """NUM_CLASSES, which 0 leaves to the data set."""
+    wanted, found = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, len(metadata.classes)
+    if wanted not in (0, found):
+        raise ConfigError(
+            f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {wanted}, but {metadata.name} has {found} classes;"
+            " set it to 0 to take the data set's number"
+        )
+    return found
+
+
+def build_backbone(cfg: Config) -> ResNet | Swin | TimmBackbone:
+    """By MODEL.BACKBONE.NAME: detectron2's names, or timm/<name>."""
+    name, swin = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.SWIN
+    if name.startswith("timm/"):
+        return TimmBackbone(name.removeprefix("timm/"), cfg.MODEL.BACKBONE.FROZEN_NORM)
+    if name == "build_resnet_backbone":
+        return ResNet(cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.NORM)
+    if name == "D2SwinTransformer":
+        return Swin(
+            embed_dim=swin.EMBED_DIM,
+            depths=tuple(swin.DEPTHS),
+            num_heads=tuple(swin.NUM_HEADS),
+            window_size=swin.WINDOW_SIZE,
+            patch_size=swin.PATCH_SIZE,
+            mlp_ratio=swin.MLP_RATIO,
+            qkv_bias=swin.QKV_BIAS,
+            drop_path_rate=swin.DROP_PATH_RATE,
+            use_checkpoint=swin.USE_CHECKPOINT,
+        )
+    raise ConfigError(
+        f"MODEL.BACKBONE.NAME {name!r}: expected build_resnet_backbone, D2SwinTransformer or"
+        " timm/<name>"
+    )
+
+
+def build_pixel_decoder(cfg: Config, backbone: ResNet | Swin | TimmBackbone) -> nn.Module:
+    """The deformable-attention pixel decoder."""
+    head = cfg.MODEL.SEM_SEG_HEAD
+    if head.PIXEL_DECODER_NAME != "MSDeformAttnPixelDecoder":
+        raise ConfigError(
+            f"MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME {head.PIXEL_DECODER_NAME!r}: only"
+            " MSDeformAttnPixelDecoder is here; no published configuration uses another"
+        )
+    return PixelDecoder(
+        backbone.channels,
+        dim=head.CONVS_DIM,
+        mask_dim=head.MASK_DIM,
+        num_heads=cfg.MODEL.MASK_FORMER.NHEADS,
+        num_layers=head.TRANSFORMER_ENC_LAYERS,
+        ffn_dim=head.ENC_FFN_DIM,
+        dropout=cfg.MODEL.MASK_FORMER.DROPOUT,
+    )
+
+
+def build_criterion(cfg: Config, num_classes: int) -> Criterion:
+    """Costs and losses share their weights."""
+    former = cfg.MODEL.MASK_FORMER
+    weights = Weights(former.CLASS_WEIGHT, former.MASK_WEIGHT, former.DICE_WEIGHT)
+    return Criterion(
+        num_classes=num_classes,
+        matcher=Matcher(weights, former.TRAIN_NUM_POINTS),
+        weights=weights,
+        no_object=former.NO_OBJECT_WEIGHT,
+        num_points=former.TRAIN_NUM_POINTS,
+        oversample=former.OVERSAMPLE_RATIO,
+        importance=former.IMPORTANCE_SAMPLE_RATIO,
+    )
+
+
+def build_views(cfg: Config, metadata: Metadata) -> StillViews:
+    """Training transforms in the published order of each mapper."""
+    name = cfg.INPUT.DATASET_MAPPER_NAME
+    if name not in TARGETS:
+        raise ConfigError(
+            f"INPUT.DATASET_MAPPER_NAME {name!r}: expected one of {', '.join(TARGETS)}"
+        )
+    return StillViews(
+        metadata=metadata,
+        targets=TARGETS[name],
+        steps=_large_scale_jitter(cfg) if name.endswith("_lsj") else _resize_and_crop(cfg),
+        min_size=cfg.INPUT.MIN_SIZE_TEST,
+        max_size=cfg.INPUT.MAX_SIZE_TEST,
+    )
+
+
+def _large_scale_jitter(cfg: Config) -> list[Transform]:
+    size, data = cfg.INPUT.IMAGE_SIZE, cfg.INPUT
+    flip: list[Transform] = [] if data.RANDOM_FLIP == "none" else [RandomFlip()]
+    jitter = ResizeScale(data.MIN_SCALE, data.MAX_SCALE, size, size)
+    return [*flip, jitter, FixedSizeCrop((size, size))]
+
+
+def _resize_and_crop(cfg: Config) -> list[Transform]:
+    data, crop = cfg.INPUT, cfg.INPUT.CROP
+    sizes = data.MIN_SIZE_TRAIN
+    sizes = (sizes,) if isinstance(sizes, int) else tuple(sizes)
+    optional: list[tuple[bool, Callable[[], Transform]]] = [
+        (
+            crop.ENABLED,
+            lambda: RandomCrop(
+                (int(crop.SIZE[0]), int(crop.SIZE[1])), crop.SINGLE_CATEGORY_MAX_AREA
+            ),
+        ),
+        (data.COLOR_AUG_SSD, ColorSSD),
+        (data.RANDOM_FLIP != "none", RandomFlip),
+        (data.SIZE_DIVISIBILITY > 0, lambda: PadTo(data.SIZE_DIVISIBILITY)),
+    ]
+    return [ResizeShortestEdge(sizes, data.MAX_SIZE_TRAIN)] + [
+        make() for on, make in optional if on
+    ]
