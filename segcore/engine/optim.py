@@ -1,0 +1,88 @@
+"""Parameter groups, optimizers and schedules as published."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import Optimizer
+
+from segcore.errors import ConfigError
+
+Schedule = Callable[[int], float]  # iteration -> factor of the base rate
+
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
+
+
+@dataclass(frozen=True, slots=True)
+class Decay:
+    """Weight decay of most parameters, of normalisation layers, of embeddings."""
+
+    weight: float = 0.05
+    norm: float = 0.0
+    embed: float = 0.0
+
+
+def parameter_groups(
+    model: nn.Module, rate: float, backbone_factor: float, decay: Decay
+) -> list[dict[str, object]]:
+    """Groups by (learning rate, weight decay); biases decay, position tables do not."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    seen: set[int] = set()
+    for path, module in model.named_modules():
+        for name, value in module.named_parameters(recurse=False):
+            if not value.requires_grad or id(value) in seen:
+                continue
+            seen.add(id(value))
+            lr = rate * backbone_factor if "backbone" in path else rate
+            wd = decay.weight
+            if "relative_position_bias_table" in name or "absolute_pos_embed" in name:
+                wd = 0.0
+            if isinstance(module, NORMS):
+                wd = decay.norm
+            if isinstance(module, nn.Embedding):
+                wd = decay.embed
+            groups.setdefault((lr, wd), []).append(value)
+    return [{"params": p, "lr": lr, "weight_decay": wd} for (lr, wd), p in groups.items()]
+
+
+def make_optimizer(name: str, groups: list[dict[str, object]], momentum: float) -> Optimizer:
+    """ADAMW or SGD."""
+    if name == "ADAMW":
+        return torch.optim.AdamW(groups, foreach=True)
+    if name == "SGD":
+        return torch.optim.SGD(groups, lr=0.1, momentum=momentum, foreach=True)
+    raise ConfigError(f"SOLVER.OPTIMIZER {name!r}: expected ADAMW or SGD")
+
+
+def _warmup(iteration: int, iters: int, factor: float, method: str) -> float:
+    if iteration >= iters:
+        return 1.0
+    if method == "constant":
+        return factor
+    return factor + (1 - factor) * iteration / iters
+
+
+def poly(*, max_iter: int, power: float, ending: float, warmup: tuple[int, float, str]) -> Schedule:
+    """WarmupPolyLR: (1 - iteration / max)^power, constant once below `ending`."""
+
+    def factor(iteration: int) -> float:
+        scale = (1 - min(iteration, max_iter) / max_iter) ** power
+        if ending > 0 and scale < ending:
+            return ending
+        return _warmup(iteration, *warmup) * scale
+
+    return factor
+
+
+def multistep(*, steps: list[int], gamma: float, warmup: tuple[int, float, str]) -> Schedule:
+    """WarmupMultiStepLR: times gamma at every step."""
+
+    def factor(iteration: int) -> float:
+        return _warmup(iteration, *warmup) * gamma ** bisect.bisect_right(sorted(steps), iteration)
+
+    return factor
