@@ -30,9 +30,16 @@ class SegmentationModel(Protocol):
     """A pure function of pixels; targets only for models that choose regions in training."""
 
     def __call__(
-        self, images: Tensor, sizes: Tensor, targets: list[Targets] | None = None
+        self,
+        images: Tensor,
+        sizes: Tensor,
+        targets: list[Targets] | None = None,
+        aux: bool = True,
     ) -> Outputs:
-        """(B, T, 3, H, W) uint8, (B, T, 2) on the CPU -> Outputs."""
+        """(B, T, 3, H, W) uint8, (B, T, 2) on the CPU -> Outputs.
+
+        `aux` False: only the last layer's prediction, which is all that results need.
+        """
         ...
 
 

@@ -94,11 +94,11 @@ class Predictor:
         """Results of one batch of samples."""
         batch = Batch.collate(samples)
         with torch.inference_mode():
-            return self.task.postprocess(self._forward(batch), batch)
+            return self.task.postprocess(self._forward(batch, aux=False), batch)
 
-    def _forward(self, batch: Batch) -> Outputs:
+    def _forward(self, batch: Batch, aux: bool = True) -> Outputs:
         with torch.inference_mode():
-            return self.task.model(batch.images.to(self.device), batch.sizes)
+            return self.task.model(batch.images.to(self.device), batch.sizes, aux=aux)
 
 
 def _metadata(cfg: Config, checkpoint: dict[str, Any]) -> Metadata:

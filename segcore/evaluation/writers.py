@@ -1,0 +1,69 @@
+"""Results as files: COCO JSON and panoptic PNG, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from segcore.structures import Metadata, Panoptic, Result
+
+
+def coco_json(result: Result, image_id: int | str, metadata: Metadata) -> list[dict[str, Any]]:
+    """Instances as COCO results: dataset category ids, x y w h boxes, RLE with text counts."""
+    found = result.instances
+    if found is None:
+        return []
+    rows = zip(
+        found.scores.tolist(), found.labels.tolist(), found.boxes.tolist(), found.masks, strict=True
+    )
+    return [
+        {
+            "image_id": image_id,
+            "category_id": metadata.dataset_ids[label],
+            "category": metadata.classes[label],
+            "score": round(score, 5),
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "segmentation": {"size": rle["size"], "counts": bytes(rle["counts"]).decode()},
+        }
+        for score, label, (x0, y0, x1, y1), rle in rows
+    ]
+
+
+def panoptic_png(panoptic: Panoptic, metadata: Metadata) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """(H, W, 3) uint8 with id = R + 256 G + 65536 B, and COCO's segments_info."""
+    ids = panoptic.map.numpy()
+    png = np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=2).astype(np.uint8)
+    segments = [
+        {
+            "id": s.id,
+            "category_id": metadata.dataset_ids[s.category],
+            "category": metadata.classes[s.category],
+            "isthing": int(s.is_thing),
+            "score": round(s.score, 5),
+            "area": s.area,
+        }
+        for s in panoptic.segments
+    ]
+    return png, segments
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write beside, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content))
+    os.replace(temporary, path)
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write beside, then rename; (H, W) of small integers or (H, W, 3) uint8."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    pixels = pixels.astype(np.uint16) if pixels.dtype == np.int16 else pixels
+    Image.fromarray(pixels).save(temporary, format="PNG")
+    os.replace(temporary, path)
