@@ -7,9 +7,11 @@ import io
 from rich.console import Console
 from rich.table import Table
 
+PER_ROW = 10  # columns that fit a terminal
+
 
 def format_table(results: dict[str, float], title: str = "") -> str:
-    """Overall numbers in one row, classes below: plain text."""
+    """Overall numbers first, classes below: plain text."""
     overall = {k: v for k, v in results.items() if "-" not in k}
     kinds: dict[str, dict[str, float]] = {}
     for name, value in results.items():
@@ -17,9 +19,11 @@ def format_table(results: dict[str, float], title: str = "") -> str:
         if dash:
             kinds.setdefault(label, {})[kind] = value
     console = Console(width=120, record=True, file=io.StringIO())
-    head = Table(*overall, title=title)
-    head.add_row(*(f"{v:.2f}" for v in overall.values()))
-    console.print(head)
+    for start in range(0, len(overall), PER_ROW):
+        part = list(overall.items())[start : start + PER_ROW]
+        head = Table(*(name for name, _ in part), title=title if start == 0 else None)
+        head.add_row(*(f"{value:.2f}" for _, value in part))
+        console.print(head)
     columns = list(dict.fromkeys(kind for values in kinds.values() for kind in values))
     if len(kinds) > 1:
         classes = Table("class", *columns)

@@ -1,0 +1,1 @@
+"""CropFormer: class-agnostic entities from the whole image and crops of it."""

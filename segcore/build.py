@@ -1,0 +1,200 @@
+"""From a config to ready-made parts: the one file of the framework that reads one."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+from lightning_fabric import Fabric
+from torch import nn
+from torch.optim import Optimizer
+
+from segcore.config import Config
+from segcore.contracts import Evaluator, Task
+from segcore.data.catalog import dataset_metadata, load_dataset
+from segcore.data.loader import TestLoader, train_loader
+from segcore.data.store import Records
+from segcore.engine.optim import (
+    Decay,
+    Schedule,
+    make_optimizer,
+    multistep,
+    parameter_groups,
+    poly,
+)
+from segcore.errors import ConfigError, DataError
+from segcore.evaluation.instance import InstanceEvaluator
+from segcore.evaluation.panoptic import PanopticEvaluator
+from segcore.evaluation.semantic import SemanticEvaluator
+from segcore.structures import Batch, Metadata, Record
+
+ARCHITECTURES = {
+    "MaskFormer": "mask2former.build:build",
+    "CropFormer": "cropformer.build:build",
+}
+EVALUATORS: dict[str, Callable[[Metadata], Evaluator]] = {
+    "semantic": SemanticEvaluator,
+    "panoptic": PanopticEvaluator,
+    "instance": InstanceEvaluator,
+    "boundary": lambda metadata: InstanceEvaluator(metadata, boundary=True),
+}
+
+
+def data_root() -> Path:
+    """DETECTRON2_DATASETS, or ./datasets."""
+    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
+
+
+def catalogs(cfg: Config) -> list[Path]:
+    """Further catalogue files of the user."""
+    return [Path(path).expanduser() for path in cfg.DATASETS.CATALOGS]
+
+
+def build_task(cfg: Config, metadata: Metadata | None = None) -> Task:
+    """The architecture that MODEL.META_ARCHITECTURE names, or "package.module:function"."""
+    name = cfg.MODEL.META_ARCHITECTURE
+    if name not in ARCHITECTURES and ":" not in name:
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE {name!r}: expected {', '.join(ARCHITECTURES)}, or"
+            " package.module:function"
+        )
+    module, _, function = ARCHITECTURES.get(name, name).partition(":")
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ConfigError(f"MODEL.META_ARCHITECTURE {name!r} cannot be imported: {error}") from None
+    return make(cfg, metadata or train_metadata(cfg))
+
+
+def train_metadata(cfg: Config) -> Metadata:
+    """Classes of the first training set, or of the first test set where there is none."""
+    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    if not names:
+        raise ConfigError(
+            "DATASETS.TRAIN is empty; name a data set of the catalogue, or give the path of an"
+            " annotation file"
+        )
+    return dataset_metadata(names[0], data_root(), catalogs(cfg))
+
+
+def train_records(cfg: Config) -> Sequence[Record]:
+    """Records of all training sets, those without a usable segment left out."""
+    if not cfg.DATASETS.TRAIN:
+        raise ConfigError("DATASETS.TRAIN is empty; there is nothing to train on")
+    loaded = [load_dataset(name, data_root(), catalogs(cfg)) for name in cfg.DATASETS.TRAIN]
+    first = loaded[0][0]
+    for metadata, _ in loaded[1:]:
+        if metadata.classes != first.classes:
+            raise ConfigError(
+                f"{metadata.name} and {first.name} have different classes; data sets that are"
+                " trained together need the same classes in the same order"
+            )
+    records = chain.from_iterable(records for _, records in loaded)
+    kept = Records(r for r in records if _usable(r) or not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+    if not len(kept):
+        raise DataError(
+            f"{', '.join(cfg.DATASETS.TRAIN)}: no image has an annotation that is not a crowd;"
+            " there is nothing to train on"
+        )
+    return kept
+
+
+def _usable(record: Record) -> bool:
+    return any(
+        frame.semantic is not None or any(not s.crowd for s in frame.segments)
+        for frame in record.frames
+    )
+
+
+def train_batches(cfg: Config, task: Task, fabric: Fabric, start: int = 0) -> Iterator[Batch]:
+    """Endless batches of this rank; `start` optimizer steps have been done already."""
+    parts = fabric.world_size * cfg.SOLVER.ACCUMULATE
+    if cfg.SOLVER.IMS_PER_BATCH % parts:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} cannot be split over"
+            f" {fabric.world_size} processes x {cfg.SOLVER.ACCUMULATE} accumulated batches"
+        )
+    return train_loader(
+        train_records(cfg),
+        task.views,
+        batch_size=cfg.SOLVER.IMS_PER_BATCH // parts,
+        seed=max(cfg.SEED, 0),
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        start=start * cfg.SOLVER.ACCUMULATE,
+        group_by_aspect=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+    )
+
+
+def test_batches(cfg: Config, task: Task, name: str, fabric: Fabric) -> TestLoader:
+    """One pass over this rank's share of a data set."""
+    _, records = load_dataset(name, data_root(), catalogs(cfg))
+    return TestLoader(
+        records,
+        task.views,
+        batch_size=cfg.TEST.BATCH_SIZE,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+test_batches.__test__ = False  # type: ignore[attr-defined]  # not one of pytest's
+
+
+def build_evaluators(cfg: Config, name: str) -> list[Evaluator]:
+    """What the data set is judged by, as far as the model makes it."""
+    metadata = dataset_metadata(name, data_root(), catalogs(cfg))
+    test = cfg.MODEL.MASK_FORMER.TEST
+    makes = {
+        "semantic": test.SEMANTIC_ON,
+        "panoptic": test.PANOPTIC_ON,
+        "instance": test.INSTANCE_ON,
+        "boundary": test.INSTANCE_ON,
+    }
+    kinds = [kind for kind in metadata.evaluators if makes.get(kind, False)]
+    if not kinds:
+        raise ConfigError(
+            f"{name} is judged by {', '.join(metadata.evaluators) or 'nothing'}, but the model"
+            " makes none of it; turn on MODEL.MASK_FORMER.TEST.SEMANTIC_ON, INSTANCE_ON or"
+            " PANOPTIC_ON"
+        )
+    return [EVALUATORS[kind](metadata) for kind in kinds]
+
+
+def build_optimizer(cfg: Config, model: nn.Module) -> tuple[Optimizer, Schedule]:
+    """Optimizer and the factor of its rates by iteration."""
+    solver = cfg.SOLVER
+    decay = Decay(solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_NORM, solver.WEIGHT_DECAY_EMBED)
+    groups = parameter_groups(model, solver.BASE_LR, solver.BACKBONE_MULTIPLIER, decay)
+    optimizer = make_optimizer(solver.OPTIMIZER, groups, solver.MOMENTUM)
+    warmup = (solver.WARMUP_ITERS, solver.WARMUP_FACTOR, solver.WARMUP_METHOD)
+    if solver.LR_SCHEDULER_NAME == "WarmupPolyLR":
+        power, ending = solver.POLY_LR_POWER, solver.POLY_LR_CONSTANT_ENDING
+        schedule = poly(max_iter=solver.MAX_ITER, power=power, ending=ending, warmup=warmup)
+        return optimizer, schedule
+    if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
+        return optimizer, multistep(steps=solver.STEPS, gamma=solver.GAMMA, warmup=warmup)
+    raise ConfigError(
+        f"SOLVER.LR_SCHEDULER_NAME {solver.LR_SCHEDULER_NAME!r}: expected WarmupPolyLR or"
+        " WarmupMultiStepLR"
+    )
+
+
+def clipping(cfg: Config) -> dict[str, float]:
+    """The trainer's clip_norm and clip_value."""
+    clip = cfg.SOLVER.CLIP_GRADIENTS
+    if not clip.ENABLED or clip.CLIP_VALUE <= 0:
+        return {"clip_norm": 0.0, "clip_value": 0.0}
+    if clip.CLIP_TYPE in ("full_model", "norm"):
+        return {"clip_norm": clip.CLIP_VALUE, "clip_value": 0.0}
+    return {"clip_norm": 0.0, "clip_value": clip.CLIP_VALUE}
+
+
+def precision(cfg: Config) -> str:
+    """What `launch` wants: "" for the best mixed precision, or a name."""
+    return cfg.SOLVER.AMP.PRECISION if cfg.SOLVER.AMP.ENABLED else "fp32"
