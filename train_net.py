@@ -12,15 +12,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric
-
 from segcore import build
 from segcore.config import Config, load_config, save_config, to_dict
 from segcore.contracts import Task
 from segcore.engine import log
 from segcore.engine.checkpoint import Checkpoints, restore_rng, rng_state
 from segcore.engine.evaluate import evaluate
-from segcore.engine.launch import launch
+from segcore.engine.launch import Fabric, launch
 from segcore.engine.trainer import NonFiniteError, Trainer
 from segcore.engine.weights import load_weights
 from segcore.errors import ConfigError, DataError, WeightsError

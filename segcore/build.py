@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import Optimizer
 
@@ -17,6 +16,7 @@ from segcore.contracts import Evaluator, Task
 from segcore.data.catalog import dataset_metadata, load_dataset
 from segcore.data.loader import TestLoader, train_loader
 from segcore.data.store import Records
+from segcore.engine.launch import Fabric
 from segcore.engine.optim import (
     Decay,
     Schedule,

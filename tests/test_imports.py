@@ -16,7 +16,8 @@ GROUND = {"structures", "contracts", "errors", "masks"}
 INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "errors": set(),
     "structures": set(),
-    "config": {"errors"},
+    "schema": set(),
+    "config": {"errors", "schema"},
     "contracts": {"structures", "errors"},
     "masks": {"structures", "errors"},
     "nn": GROUND,

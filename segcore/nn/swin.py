@@ -207,7 +207,8 @@ class Swin(nn.Module):
         self.channels = tuple(embed_dim * 2**i for i in range(len(depths)))
         self.use_checkpoint = use_checkpoint
         self.patch_embed = PatchEmbed(embed_dim, patch_size)
-        rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
+        last = max(1, sum(depths) - 1)
+        rates = iter([drop_path_rate * i / last for i in range(sum(depths))])
         self.layers = nn.ModuleList()
         for i, (dim, depth) in enumerate(zip(self.channels, depths, strict=True)):
             blocks = [

@@ -1,0 +1,179 @@
+"""Numbers of the published model, by formula-made weights (specification, section 13)."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from golden_weights import fill, golden_image
+
+from mask2former.build import build
+from mask2former.weights import to_official, to_ours
+from segcore.config import load_config
+from segcore.data.catalog import dataset_metadata
+from segcore.structures import Batch, Frame, Record, Sample, Targets
+
+ROOT = Path(__file__).resolve().parents[2]
+COCO = "coco/panoptic-segmentation/maskformer2_R50_bs16_50ep.yaml"
+ADE = "ade20k/semantic-segmentation/swin/maskformer2_swin_tiny_bs16_160k.yaml"
+
+
+@cache
+def task_of(name, *opts):
+    cfg = load_config(ROOT / "configs" / name, ["MODEL.WEIGHTS", "", *opts])
+    task = build(cfg, dataset_metadata(cfg.DATASETS.TRAIN[0], ROOT))
+    official = to_official(task.model.state_dict())
+    state = task.model.state_dict() | to_ours(fill(official.keys(), official.values()))
+    task.model.load_state_dict(state)
+    return task
+
+
+def batch_of(count=1, phis=(0.0,)):
+    views = torch.stack([golden_image(phi=phi) for phi in phis])
+    sizes = torch.tensor([[90, 120]] * len(phis))
+    record = Record("golden", (180, 240), (Frame(Path("golden")),))
+    boxes = torch.tensor([[0, 0, 240, 180]] * len(phis))
+    return Batch.collate([Sample(views, sizes, boxes, None, record)] * count)
+
+
+def near(value, wanted, rel=1e-4):
+    assert float(value) == pytest.approx(wanted, rel=rel, abs=2e-5)
+
+
+@cache
+def coco_outputs(aux=True):
+    batch = batch_of()
+    with torch.no_grad():
+        return task_of(COCO).model.eval()(batch.images, batch.sizes, aux=aux)
+
+
+def test_r50_features_and_predictions():
+    out = coco_outputs()
+    for feature, mean in zip(out.features, (0.510428, 0.442224, 0.399721, 0.267132), strict=True):
+        near(feature.mean(), mean)
+    answer = out.layers[-1]
+    near(answer.logits.sum(), 1729.8417)
+    near(answer.logits.abs().sum(), 9758.5020)
+    for value, wanted in zip(
+        answer.logits[0, 0], (-1.490235, 0.049538, -0.543493, 0.178448), strict=False
+    ):
+        near(value, wanted)
+    near(answer.masks.sum(), 267627.16)
+    near(answer.masks.abs().sum(), 290933.31)
+    masks = (411236.94, 318946.50, 464793.69, 186106.91, 284687.06)
+    masks += (174549.67, 487119.38, 879898.69, 426129.81)
+    logits = (10687.93, 11092.71, 11224.34, 10967.66, 10445.91)
+    logits += (9943.55, 9401.21, 9561.23, 11382.30)
+    for layer, mask_sum, logit_sum in zip(out.layers, masks, logits, strict=False):
+        near(layer.masks.abs().sum(), mask_sum)
+        near(layer.logits.abs().sum(), logit_sum)
+
+
+def test_short_path_for_inference_equals_the_full_one():
+    full, short = coco_outputs().layers[-1], coco_outputs(aux=False).layers
+    assert len(short) == 1
+    torch.testing.assert_close(short[0].masks, full.masks, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(short[0].logits, full.logits, rtol=1e-3, atol=1e-3)
+
+
+def test_r50_results():
+    (result,) = task_of(COCO).postprocess(coco_outputs(), batch_of())
+    assert result.panoptic.segments == []
+    found = result.instances
+    things = task_of(COCO).postprocess.is_thing
+    assert all(things[k] for k in found.labels.tolist())
+    low = task_of(COCO, "MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD", "0.02").postprocess
+    (result,) = low(coco_outputs(), batch_of())
+    (segment,) = result.panoptic.segments
+    assert (segment.id, segment.category, segment.is_thing) == (1, 17, True)
+    assert abs(segment.area - 38926) <= 5
+    assert abs(int((result.panoptic.map == 0).sum()) - 4274) <= 5
+    assert segment.area == int((result.panoptic.map == 1).sum())
+
+
+def golden_targets(device="cpu"):
+    masks = torch.zeros(3, 1, 96, 128, dtype=torch.bool)
+    masks[0, 0, 5:40, 10:60] = True
+    masks[1, 0, 30:80, 50:110] = True
+    masks[2, 0, :20, :120] = True
+    return Targets(torch.tensor([3, 17, 90]), masks, torch.ones(3, 1, dtype=torch.bool))
+
+
+def empty_targets():
+    return Targets(
+        torch.zeros(0, dtype=torch.long),
+        torch.zeros(0, 1, 96, 128, dtype=torch.bool),
+        torch.zeros(0, 1, dtype=torch.bool),
+    )
+
+
+def losses_of(layers, targets, count):
+    torch.manual_seed(0)
+    out = coco_outputs()
+    if len(targets) == 2:
+        with torch.no_grad():
+            batch = batch_of(2)
+            out = task_of(COCO).model.eval()(batch.images, batch.sizes)
+    return task_of(COCO).losses(out, targets, torch.tensor([count, count]))
+
+
+def test_losses():
+    losses = losses_of(coco_outputs(), [golden_targets()], 3.0)
+    wanted = {
+        "loss_ce": 9.80691, "loss_mask": 7.35012, "loss_dice": 3.64394,
+        "loss_ce_0": 11.03578, "loss_mask_0": 3.95895, "loss_dice_0": 3.49668,
+        "loss_ce_8": 9.96675, "loss_mask_8": 12.22288, "loss_dice_8": 3.86198,
+    }  # fmt: skip
+    for name, value in wanted.items():
+        near(losses[name], value)
+    assert len(losses) == 30
+    near(sum(losses.values()), 242.8503)
+
+
+def test_losses_without_targets():
+    losses = losses_of(coco_outputs(), [empty_targets()], 1.0)
+    near(losses["loss_ce"], 10.24401)
+    assert losses["loss_mask"] == losses["loss_dice"] == 0
+
+
+def test_losses_of_a_batch_where_one_image_is_empty():
+    losses = losses_of(None, [golden_targets(), empty_targets()], 3.0)
+    for name, value in (("loss_ce", 9.99947), ("loss_mask", 7.33009), ("loss_dice", 3.64395)):
+        near(losses[name], value)
+
+
+def test_swin_t_semantic():
+    batch = batch_of()
+    with torch.no_grad():
+        out = task_of(ADE).model.eval()(batch.images, batch.sizes)
+    near(out.features[0].mean(), 0.004976, rel=2e-4)
+    near(out.features[0].std(), 1.017652)
+    for value, wanted in zip(out.features[3][0, 0, 0], (0.098601, 1.149533), strict=False):
+        near(value, wanted)
+    answer = out.layers[-1]
+    near(answer.logits.sum(), -549.6060)
+    near(answer.logits.abs().sum(), 12210.7568)
+    near(answer.masks.sum(), 112340.20)
+    near(answer.masks.abs().sum(), 265875.50)
+
+
+def test_frames_share_queries_as_in_the_video_model():
+    """T = 3 of the same code: the published video model's classes of its ten best tracks."""
+    cfg = load_config(
+        ROOT / "configs" / COCO, ["MODEL.WEIGHTS", "", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "0"]
+    )
+    metadata = dataset_metadata("coco_2017_val", ROOT)
+    metadata = type(metadata).from_dict(
+        metadata.to_dict()
+        | {k: getattr(metadata, k)[:40] for k in ("classes", "dataset_ids", "is_thing", "colors")}
+    )
+    model = build(cfg, metadata).model
+    official = to_official(model.state_dict())
+    model.load_state_dict(model.state_dict() | to_ours(fill(official.keys(), official.values())))
+    batch = batch_of(phis=(0.0, 0.3, 0.6))
+    with torch.no_grad():
+        answer = model.eval()(batch.images, batch.sizes).layers[-1]
+    best = answer.logits.softmax(-1)[0, :, :-1].flatten().topk(3)
+    for value, wanted in zip(best.values, (0.175987, 0.174194, 0.172940), strict=True):
+        near(value, wanted)
+    assert (best.indices % 40).tolist() == [17, 17, 17]
