@@ -176,5 +176,5 @@ def main(args: argparse.Namespace) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(parse_args()))
-    except (ConfigError, DataError, WeightsError, NonFiniteError) as problem:
+    except (ConfigError, DataError, WeightsError, NonFiniteError, OSError) as problem:
         sys.exit(f"error: {problem}")

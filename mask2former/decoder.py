@@ -103,13 +103,13 @@ class MaskedDecoder(nn.Module):
         T = views or 1
         memory = [self._tokens(x, level, T) for level, x in enumerate(pyramid)]
         coded = [
-            tokens + position_code(views, *x.shape[-2:], x.shape[1], x.device)
+            tokens + position_code(views, x.shape[-2], x.shape[-1], x.shape[1], x.device)
             for tokens, x in zip(memory, pyramid, strict=True)
         ]
         mask_features = mask_features.unflatten(0, (-1, T))  # (B, T, D, H/4, W/4)
         small = [] if aux else [_resize(mask_features, x.shape[-2:]) for x in pyramid]
-        if queries is None:
-            queries = self.query_feat.weight.expand(mask_features.shape[0], -1, -1)
+        learned = self.query_feat.weight.expand(mask_features.shape[0], -1, -1)
+        queries = learned if queries is None else queries
 
         predictions: list[Prediction] = []
         for i, layer in enumerate(self.layers):

@@ -104,7 +104,7 @@ def _over(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     for key, value in top.items():
         old = both.get(key)
         deeper = isinstance(old, dict) and isinstance(value, dict)
-        both[key] = _over(old, value) if deeper else value
+        both[key] = _over(old or {}, value) if deeper else value
     return both
 
 

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
+from pycocotools import mask
 
 from segcore.errors import DataError
 from segcore.structures import Frame, Metadata, PngId, Polygons, Rle, Segment, Size
+
+coco_mask: Any = mask  # its stubs know nothing of RLEs as dictionaries
 
 
 def encode(masks: np.ndarray) -> list[Rle]:
     """(N, H, W) bool or uint8 -> N RLEs."""
     return [
-        coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))  # column-major is its layout
-        for mask in masks
+        coco_mask.encode(np.asfortranarray(one, dtype=np.uint8))  # column-major is its layout
+        for one in masks
     ]
 
 

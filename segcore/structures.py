@@ -94,9 +94,18 @@ class Metadata:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Metadata:
         """The inverse of `to_dict`, also after JSON has made lists of tuples."""
-        colors = tuple((int(r), int(g), int(b)) for r, g, b in values["colors"])
-        tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**{**tuples, "colors": colors})
+        v = values
+        label_map = v.get("label_map")
+        return cls(
+            str(v["name"]),
+            tuple(str(x) for x in v["classes"]),
+            tuple(int(x) for x in v["dataset_ids"]),
+            tuple(bool(x) for x in v["is_thing"]),
+            tuple((int(r), int(g), int(b)) for r, g, b in v["colors"]),
+            int(v.get("ignore_label", 255)),
+            None if label_map is None else {int(k): int(x) for k, x in label_map.items()},
+            tuple(str(x) for x in v.get("evaluators", ())),
+        )
 
 
 # ---------------------------------------------------------------- in flight: pixels
@@ -144,8 +153,8 @@ class Batch:
     images: Tensor  # (B, T, 3, H, W) uint8; the model normalises, then zeroes the padding
     sizes: Tensor  # (B, T, 2) int64, kept on the CPU: the model reads them without a sync
     boxes: Tensor  # (B, T, 4)
-    targets: list[Targets] = field(default_factory=list)  # empty at test time
-    records: list[Record] = field(default_factory=list)
+    targets: list[Targets] = field(default_factory=list[Targets])  # empty at test time
+    records: list[Record] = field(default_factory=list[Record])
 
     @classmethod
     def collate(cls, samples: Sequence[Sample], divisor: int = 32) -> Batch:
@@ -212,7 +221,7 @@ class Regions:
     sample: Tensor  # (R,) int64 which sample
     boxes: Tensor  # (R, 4) in input pixels
     labels: Tensor  # (R,) int64
-    logits: list[Tensor] = field(default_factory=list)  # per stage (R, 1, s, s)
+    logits: list[Tensor] = field(default_factory=list[Tensor])  # per stage (R, 1, s, s)
 
 
 @dataclass(slots=True)
@@ -220,8 +229,10 @@ class Outputs:
     """All that a model says of a batch; `layers[-1]` is the answer."""
 
     layers: list[Prediction]
-    per_view: list[Prediction] = field(default_factory=list)  # CropFormer's first pass, B*T stills
-    features: list[Tensor] = field(default_factory=list)  # fine to coarse, for a refiner
+    per_view: list[Prediction] = field(
+        default_factory=list[Prediction]
+    )  # CropFormer's first pass, B*T stills
+    features: list[Tensor] = field(default_factory=list[Tensor])  # fine to coarse, for a refiner
     regions: Regions | None = None
 
 

@@ -11,8 +11,10 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,8 +30,7 @@ from segcore.structures import Targets
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs/coco/instance-segmentation/maskformer2_R50_bs16_50ep.yaml"
-if find_spec("transformers"):
-    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig
+THEIRS: Any = import_module("transformers") if find_spec("transformers") else None
 
 
 def in_turn(runs: dict[str, Callable[[], object]], repeat: int) -> dict[str, float]:
@@ -44,11 +45,11 @@ def in_turn(runs: dict[str, Callable[[], object]], repeat: int) -> dict[str, flo
     return {name: statistics.median(times) for name, times in spent.items()}
 
 
-def hugging_face():  # the type exists only where transformers does
+def hugging_face() -> Any:
     """Their R50 Mask2Former of the same sizes, random."""
-    backbone = ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"])
-    config = Mask2FormerConfig(backbone_config=backbone, num_labels=80, num_queries=100)
-    return Mask2FormerForUniversalSegmentation(config)
+    backbone = THEIRS.ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"])
+    config = THEIRS.Mask2FormerConfig(backbone_config=backbone, num_labels=80, num_queries=100)
+    return THEIRS.Mask2FormerForUniversalSegmentation(config)
 
 
 def inference() -> dict[str, Callable[[], object]]:

@@ -133,6 +133,7 @@ def _guess(start: Path, places: list[str]) -> Path:
 
 def _metadata(name: str, entry: dict[str, Any]) -> Metadata:
     classes = entry.get("classes")
+    content: dict[str, Any]
     if isinstance(classes, Path):
         content = yaml.safe_load(classes.read_text())
     elif isinstance(classes, list):
@@ -178,7 +179,8 @@ def _classes_of_files(name: str, entry: dict[str, Any]) -> dict[str, Any]:
         raise DataError(f"{path}: has no categories; list them as `classes` in a catalogue entry")
     # things first, then stuff, each by id: the order of COCO panoptic
     ordered = sorted(categories, key=lambda c: (not c.get("isthing", 1), c["id"]))
-    found = {"names": [c["name"] for c in ordered], "ids": [c["id"] for c in ordered]}
+    found: dict[str, Any] = {"names": [c["name"] for c in ordered]}
+    found["ids"] = [c["id"] for c in ordered]
     found["num_things"] = sum(bool(c.get("isthing", 1)) for c in ordered)
     if all("color" in c for c in ordered):
         found["colors"] = [c["color"] for c in ordered]

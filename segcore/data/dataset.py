@@ -86,7 +86,7 @@ class StillViews:
 def test_sample(image: np.ndarray, record: Record, min_size: int, max_size: int) -> Sample:
     """A whole image (H, W, 3) uint8 RGB at its test size, without targets."""
     if min_size > 0:
-        height, width = shortest_edge(*image.shape[:2], min_size, max_size)
+        height, width = shortest_edge(image.shape[0], image.shape[1], min_size, max_size)
         image = Example.whole(image).resize(height, width).image
     return _sample(image, None, record)
 

@@ -176,6 +176,7 @@ def _loader(dataset: IterableDataset[Any], num_workers: int) -> DataLoader[Any]:
         num_workers=num_workers,
         prefetch_factor=2 if num_workers else None,
         pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # or it would draw from the generator that a resume restores
     )
 
 

@@ -35,7 +35,9 @@ class Axis:
         """Nearest neighbours. Upstream resizes ids (uint8) with Pillow and labels with torch,
         whose rules differ: pixel centres here, left edges there; kept."""
         old = len(self.pixels)
-        centre = np.floor((np.arange(new) + 0.5) * (old / new)).astype(np.int64)
+        steps = np.full(new, old / new)
+        steps[0] /= 2
+        centre = np.floor(np.cumsum(steps)).astype(np.int64)  # summed up, as Pillow does
         left = np.floor(np.arange(new, dtype=np.float32) * np.float32(old / new)).astype(np.int64)
         at_centre, at_left = (np.minimum(index, old - 1) for index in (centre, left))
         ratio = new / old
@@ -122,7 +124,8 @@ class ResizeShortestEdge:
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         edge = int(self.sizes[int(rng.integers(len(self.sizes)))])
-        return example.resize(*shortest_edge(*example.image.shape[:2], edge, self.max_size))
+        h, w = example.image.shape[:2]
+        return example.resize(*shortest_edge(h, w, edge, self.max_size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +180,7 @@ class ResizeScale:
         h, w = example.image.shape[:2]
         factor = rng.uniform(self.min_scale, self.max_scale)
         scale = min(self.height * factor / h, self.width * factor / w)
-        return example.resize(*(max(1, int(np.round(edge * scale))) for edge in (h, w)))
+        return example.resize(max(1, int(np.round(h * scale))), max(1, int(np.round(w * scale))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,10 +84,9 @@ class Trainer:
 
     def step(self, batches: list[Batch]) -> dict[str, Tensor]:
         """One optimizer step. An accumulated batch counts as one more rank would."""
-        counts = torch.stack([batch.counts() for batch in batches]).mean(0)  # (2,)
-        counts = self.fabric.all_reduce(counts.to(self.fabric.device), reduce_op="mean").clamp(
-            min=1
-        )
+        local = torch.stack([batch.counts() for batch in batches]).mean(0)  # (2,)
+        mean: Any = self.fabric.all_reduce(local.to(self.fabric.device), reduce_op="mean")
+        counts = mean.clamp(min=1)
         total: dict[str, Tensor] = {}
         for i, batch in enumerate(batches):
             with self.fabric.no_backward_sync(self.model, enabled=i < len(batches) - 1):
@@ -169,4 +168,9 @@ class Trainer:
             self.stopping = True
 
         old = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
-        return lambda: [signal.signal(s, handler) for s, handler in old.items()] and None
+
+        def restore() -> None:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+        return restore

@@ -10,6 +10,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class _Unpickler(pickle.Unpickler):
             "_reconstruct",
             "scalar",
         ):
-            return getattr(np._core.multiarray, name)
+            return getattr(import_module("numpy._core.multiarray"), name)
         raise WeightsError(f"it wants to run {module}.{name}, which no checkpoint needs; refused")
 
 

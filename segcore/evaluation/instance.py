@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -80,7 +80,8 @@ class InstanceEvaluator:
         return results
 
     def _run(self, kind: str) -> tuple[np.ndarray, list[float]]:
-        truth, found = COCO(), COCO()
+        truth: Any = COCO()
+        found: Any = COCO()
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
             truth.dataset, found.dataset = self._datasets()
             truth.createIndex()
@@ -104,7 +105,7 @@ class InstanceEvaluator:
                 truth.append(entry | {"area": area, "iscrowd": int(crowd)})
             for k, rle, score in part.found:
                 entry = _entry(len(found) + 1, i, k, rle)
-                entry["area"] = float(coco_mask.area(rle))
+                entry["area"] = float(masks.coco_mask.area(rle))
                 found.append(entry | {"score": score, "iscrowd": 0})
         categories = [{"id": k} for k in range(len(self.metadata.classes))]
         common = {"images": images, "categories": categories}
@@ -112,7 +113,7 @@ class InstanceEvaluator:
 
 
 def _entry(number: int, image: int, category: int, rle: Rle) -> dict:
-    box = [float(v) for v in coco_mask.toBbox(rle)]
+    box = [float(v) for v in masks.coco_mask.toBbox(rle)]
     return {
         "id": number,
         "image_id": image,
@@ -122,10 +123,13 @@ def _entry(number: int, image: int, category: int, rle: Rle) -> dict:
     }
 
 
-class _Eval(COCOeval):
+class _Eval(COCOeval):  # type: ignore[misc]
     """pycocotools' evaluation; with a dilation, boundaries take part in the IoU."""
 
-    def __init__(self, truth: COCO, found: COCO, kind: str, dilation: float | None) -> None:
+    _gts: Any
+    _dts: Any
+
+    def __init__(self, truth: Any, found: Any, kind: Any, dilation: float | None) -> None:
         super().__init__(truth, found, kind)
         self.dilation = dilation
 
@@ -142,7 +146,7 @@ class _Eval(COCOeval):
             for entries in (found, truth)
         ]
         crowd = [int(t["iscrowd"]) for t in truth]
-        narrow = coco_mask.iou(edges[0], edges[1], crowd)
+        narrow = masks.coco_mask.iou(edges[0], edges[1], crowd)
         return np.where(np.array(crowd, bool), iou, np.minimum(iou, narrow))  # crowds: mask only
 
 

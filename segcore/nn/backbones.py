@@ -76,7 +76,9 @@ class ResNet(nn.Module):
             raise ConfigError(f"MODEL.RESNETS.NORM {norm!r}: expected one of {', '.join(NORMS)}")
         if depth not in (50, 101, 152):
             raise ConfigError(f"MODEL.RESNETS.DEPTH {depth}: expected 50, 101 or 152")
-        body = timm.create_model(f"resnet{depth}", norm_layer=NORMS[norm], zero_init_last=False)
+        body: Any = timm.create_model(
+            f"resnet{depth}", norm_layer=NORMS[norm], zero_init_last=False
+        )
         self.conv1, self.bn1 = body.conv1, body.bn1
         self.layers = nn.ModuleList(getattr(body, f"layer{i}") for i in range(1, 5))
 
@@ -105,7 +107,7 @@ class TimmBackbone(nn.Module):
         if not timm.is_model(name.split(".")[0]):
             near = ", ".join(timm.list_models(f"*{name.split('.')[0][:6]}*")[:5])
             raise ConfigError(f"timm has no model {name!r}; similar: {near or 'none'}")
-        self.body = _features(name)
+        self.body: Any = _features(name)
         self.channels = tuple(self.body.feature_info.channels())  # type: ignore[operator]
         self.frozen = [
             m for m in self.body.modules() if frozen_norm and isinstance(m, nn.BatchNorm2d)
@@ -130,7 +132,7 @@ class TimmBackbone(nn.Module):
 
 
 def _features(name: str) -> Any:
-    body = timm.create_model(name, features_only=True, pretrained=False)
+    body: Any = timm.create_model(name, features_only=True, pretrained=False)
     found = list(body.feature_info.reduction())
     if not set(STRIDES) <= set(found):
         raise ConfigError(f"timm/{name} has strides {found}; expected {STRIDES} among them")

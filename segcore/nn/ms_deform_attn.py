@@ -85,4 +85,4 @@ def deform_attn(
 
 
 with suppress(ModuleNotFoundError):
-    import MultiScaleDeformableAttention  # noqa: F401  # compiled kernels, found by the dispatcher
+    import MultiScaleDeformableAttention  # noqa: F401  # pyright: ignore  # compiled kernels, found by the dispatcher

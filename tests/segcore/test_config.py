@@ -1,0 +1,107 @@
+"""Config: what files resolve to, and how mistakes are told."""
+
+from pathlib import Path
+
+import pytest
+
+from segcore.config import config_from_dict, load_config, save_config, to_dict
+from segcore.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT / "configs")))
+def test_every_file_loads(path):
+    load_config(path)
+
+
+def test_values_of_the_specification():
+    ade = load_config(ROOT / "configs/ade20k/semantic-segmentation/maskformer2_R50_bs16_160k.yaml")
+    sizes = [256, 307, 358, 409, 460, 512, 563, 614, 665, 716, 768, 819, 870, 921, 972, 1024]
+    assert sizes == ade.INPUT.MIN_SIZE_TRAIN
+    assert (ade.INPUT.MIN_SIZE_TEST, ade.INPUT.MAX_SIZE_TEST) == (512, 2048)
+    assert (ade.SOLVER.MAX_ITER, ade.SOLVER.LR_SCHEDULER_NAME) == (160000, "WarmupPolyLR")
+    swin = load_config(
+        ROOT / "configs/coco/panoptic-segmentation/swin"
+        "/maskformer2_swin_large_IN21k_384_bs16_100ep.yaml"
+    )
+    assert swin.MODEL.MASK_FORMER.NUM_OBJECT_QUERIES == 200
+    assert swin.SOLVER.STEPS == [655556, 710184]
+    assert swin.MODEL.SWIN.DEPTHS == [2, 2, 18, 2]
+    assert swin.MODEL.MASK_FORMER.TEST.PANOPTIC_ON
+    mapillary = load_config(
+        ROOT / "configs/mapillary-vistas/panoptic-segmentation/maskformer_R50_bs16_300k.yaml"
+    )
+    assert mapillary.MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD == 0.0
+    assert mapillary.INPUT.MIN_SIZE_TRAIN[-1] == 4096
+
+
+def test_size_lists_of_the_old_files_are_read_without_running_them(tmp_path):
+    text = "[int(x * 0.1 * 640) for x in range(5, 21)]"
+    (tmp_path / "a.yaml").write_text(
+        f'INPUT:\n  MIN_SIZE_TRAIN: !!python/object/apply:eval ["{text}"]\n'
+        '  CROP: {SIZE: "(640, 640)"}\nDATASETS:\n  TRAIN: ("mine",)\n'
+    )
+    cfg = load_config(tmp_path / "a.yaml")
+    assert cfg.INPUT.MIN_SIZE_TRAIN[:3] == [320, 384, 448]
+    assert cfg.INPUT.CROP.SIZE == [640, 640]
+    assert cfg.DATASETS.TRAIN == ["mine"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SEED: !!python/object/apply:eval [\"__import__('os').getpid()\"]",
+        'SEED: !!python/object/apply:os.system ["true"]',
+        "SEED: !!python/name:os.system",
+    ],
+)
+def test_code_is_refused(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_bases_nest_and_cycles_are_told(tmp_path):
+    (tmp_path / "a.yaml").write_text("SEED: 1\nSOLVER: {STEPS: [1, 2], MAX_ITER: 9}\n")
+    (tmp_path / "b.yaml").write_text("_BASE_: a.yaml\nSOLVER: {STEPS: [3]}\n")
+    cfg = load_config(tmp_path / "b.yaml")
+    assert (cfg.SEED, cfg.SOLVER.STEPS, cfg.SOLVER.MAX_ITER) == (1, [3], 9)
+    (tmp_path / "a.yaml").write_text("_BASE_: b.yaml\n")
+    with pytest.raises(ConfigError, match="comes back to itself"):
+        load_config(tmp_path / "b.yaml")
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (["SOLVER.BASE_RL", "1"], "did you mean SOLVER.BASE_LR"),
+        (["SOLVER.MAX_ITER", "many"], "expected int"),
+        (["SOLVER"], "KEY VALUE"),
+        (["SOLVER", "3"], "unknown key SOLVER"),
+    ],
+)
+def test_mistakes_are_told(opts, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, opts)
+
+
+def test_options_take_yaml_and_empty_text():
+    opts = ["SOLVER.BASE_LR", "1e-3", "MODEL.WEIGHTS", "", "INPUT.MIN_SIZE_TRAIN", "320"]
+    cfg = load_config(None, [*opts, "DATASETS.TEST", "[a, b]", "DATASETS.TRAIN", "one"])
+    assert (cfg.SOLVER.BASE_LR, cfg.MODEL.WEIGHTS) == (1e-3, "")
+    assert (cfg.INPUT.MIN_SIZE_TRAIN, cfg.DATASETS.TEST) == (320, ["a", "b"])
+    assert cfg.DATASETS.TRAIN == ["one"]
+
+
+def test_keys_that_change_nothing_are_accepted_with_a_word(caplog):
+    load_config(None, ["MODEL.ROI_HEADS.NUM_CLASSES", "80"])
+    assert "MODEL.ROI_HEADS.NUM_CLASSES" in caplog.text
+
+
+def test_round_trip(tmp_path):
+    cfg = load_config(FILES[0])
+    save_config(cfg, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == cfg
+    assert config_from_dict(to_dict(cfg)) == cfg
