@@ -45,6 +45,7 @@ def home(tmp_path_factory):
 def test_overfits_evaluates_and_draws(home):
     folder = home / "overfit"
     train_net(folder, "SEED", "1")
+    weights = str(folder / "model_final.pth")
     metrics = json.loads((folder / "inference/tiny_panoptic/metrics.json").read_text())
     assert metrics["PQ"] > 90, metrics
     again = train_net(
