@@ -109,19 +109,19 @@ class MaskedDecoder(nn.Module):
         mask_features = mask_features.unflatten(0, (-1, T))  # (B, T, D, H/4, W/4)
         small = [] if aux else [_resize(mask_features, x.shape[-2:]) for x in pyramid]
         learned = self.query_feat.weight.expand(mask_features.shape[0], -1, -1)
-        queries = learned if queries is None else queries
+        current: Tensor = learned if queries is None else queries
 
         predictions: list[Prediction] = []
         for i, layer in enumerate(self.layers):
             level = i % self.num_levels
             if aux:
-                predictions.append(self._predict(queries, mask_features))
+                predictions.append(self._predict(current, mask_features))
                 masks = _resize(predictions[-1].masks.detach(), pyramid[level].shape[-2:])
             else:  # resizing is linear: small features give the small masks
-                masks = self._masks(self.decoder_norm(queries), small[level])
+                masks = self._masks(self.decoder_norm(current), small[level])
             code = self.query_embed.weight
-            queries = layer(queries, code, memory[level], coded[level], _readable(masks))
-        return [*predictions, self._predict(queries, mask_features)], queries
+            current = layer(current, code, memory[level], coded[level], _readable(masks))
+        return [*predictions, self._predict(current, mask_features)], current
 
     def _tokens(self, x: Tensor, level: int, T: int) -> Tensor:
         """(B*T, C, h, w) -> (B, T*h*w, C)"""
