@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -85,7 +86,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise WeightsError(f"{file}: {error}") from None
     except (OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise _not_one(file, error) from error
-    except (RuntimeError, IndexError, ImportError, pickle.UnpicklingError) as error:
+    except (
+        RuntimeError,
+        IndexError,
+        ImportError,
+        pickle.UnpicklingError,
+        SafetensorError,
+    ) as error:
         raise _not_one(file, error) from error
     if not isinstance(content, dict):
         raise _not_one(file, "it holds no dictionary")
@@ -173,7 +180,8 @@ def load_weights(
         else:
             _fit(name, value, own[name], fitting, report)
     missing = [n for n in own if n not in fitting and not OPTIONAL.search(n)]
-    report.reinitialised += [n for n in missing if n not in report.reinitialised]
+    told = {entry.split(" ")[0] for entry in report.reinitialised}
+    report.reinitialised += [n for n in missing if n not in told]
     report.loaded = sorted(fitting)
     if not fitting:
         some = ", ".join(list(given)[:3])

