@@ -19,14 +19,12 @@ from segcore import masks
 from segcore.data.transforms import Example, shortest_edge
 from segcore.errors import DataError
 from segcore.structures import (
-    Frame,
     Metadata,
     PngId,
     Polygons,
     Record,
     Sample,
     Segment,
-    Size,
     Targets,
 )
 
@@ -59,7 +57,7 @@ class StillViews:
         """A sample; without `rng` the whole image at its test size, without targets."""
         frame = record.frames[0]
         image = read_image(frame.file)
-        _check_size(record, image)
+        check_size(record, image)
         if rng is None:
             return test_sample(image, record, self.min_size, self.max_size)
         semantic = None
@@ -73,8 +71,12 @@ class StillViews:
         example = Example.whole(image, semantic)
         for step in self.steps:
             example = step(example, rng)
-        found = _semantic(example) if semantic is not None else _segments(example, record)
-        labels, shapes = found
+        if semantic is not None:
+            labels, shapes = _semantic(example)
+        else:
+            labels, seen = segments_in([example], record)
+            size = example.image.shape[:2]
+            shapes = np.stack([views[0] for views in seen]) if seen else _none(size)
         targets = Targets(
             torch.as_tensor(labels, dtype=torch.int64),
             torch.from_numpy(shapes)[:, None],
@@ -105,31 +107,36 @@ def _semantic(example: Example) -> tuple[list[int], np.ndarray]:
     return labels, np.stack([seen == k for k in labels]) if labels else _none(seen.shape)
 
 
-def _segments(example: Example, record: Record) -> tuple[list[int], np.ndarray]:
-    """Every segment that shows in the window, crowds left out: labels, masks (N, H, W) bool."""
-    frame, size = record.frames[0], example.image.shape[:2]
+def segments_in(
+    views: Sequence[Example], record: Record
+) -> tuple[list[int], list[list[np.ndarray]]]:
+    """Every segment that shows in some view, crowds left out: labels, and a mask a view of each.
+
+    Args:
+        views: windows of the record's image.
+    """
+    frame = record.frames[0]
     segments = [s for s in frame.segments if not s.crowd]
-    ids = None
+    ids = [None] * len(views)
     if any(isinstance(s.shape, PngId) for s in segments):
-        ids = masks.read_ids(masks.panoptic_file(frame))
-        if ids.shape != record.size:
+        whole = masks.read_ids(masks.panoptic_file(frame))
+        if whole.shape != record.size:
             raise DataError(
-                f"{frame.panoptic}: ids are {ids.shape}, the image {frame.file} is {record.size};"
+                f"{frame.panoptic}: ids are {whole.shape}, the image {frame.file} is {record.size};"
                 " expected the same height and width"
             )
-        ids = example.read(ids, -1)
+        ids = [view.read(whole, -1) for view in views]
     labels, shapes = [], []
     for segment in segments:  # a loop, so that one mask at the original size exists at a time
-        mask = _mask(segment, frame, record.size, example, ids)
-        if mask.any():  # what the window cut away would teach nothing but emptiness
+        seen = [_mask(segment, record, v, i) for v, i in zip(views, ids, strict=True)]
+        if any(mask.any() for mask in seen):  # what is cut away would teach nothing but emptiness
             labels.append(segment.category)
-            shapes.append(mask)
-    return labels, np.stack(shapes) if shapes else _none(size)
+            shapes.append(seen)
+    return labels, shapes
 
 
-def _mask(
-    segment: Segment, frame: Frame, size: Size, example: Example, ids: np.ndarray | None
-) -> np.ndarray:
+def _mask(segment: Segment, record: Record, example: Example, ids: np.ndarray | None) -> np.ndarray:
+    frame, size = record.frames[0], record.size
     shape = segment.shape
     if isinstance(shape, PngId):
         assert ids is not None
@@ -158,7 +165,8 @@ def _none(size: Sequence[int]) -> np.ndarray:
     return np.zeros((0, size[0], size[1]), bool)
 
 
-def _check_size(record: Record, image: np.ndarray) -> None:
+def check_size(record: Record, image: np.ndarray) -> None:
+    """Raise DataError where the file and its annotation disagree."""
     if image.shape[:2] != record.size:
         raise DataError(
             f"{record.frames[0].file}: the image is {image.shape[:2]}, its annotation says"

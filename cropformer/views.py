@@ -1,0 +1,109 @@
+"""The whole image and windows of it, each resized to the same shorter edge.
+
+Legend of one-letter names: T views, N segments, H W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from cropformer.windows import Box, crop_windows
+from segcore.data.dataset import check_size, read_image, segments_in
+from segcore.data.transforms import Example, RandomFlip, shortest_edge
+from segcore.structures import Metadata, Record, Sample, Targets
+
+
+class CropViews:
+    """Samples of T views: the image, then crops.
+
+    Args:
+        sizes: shorter edges to draw from in training, one for all views.
+        crop, stride: of a window, as shares of each side.
+        num_train: crops drawn in training; at test time all windows are taken.
+        flip: whether half of the training images are mirrored.
+        entity: all classes are one.
+    """
+
+    def __init__(
+        self,
+        *,
+        metadata: Metadata,
+        sizes: tuple[int, ...],
+        max_size: int,
+        min_size_test: int,
+        max_size_test: int,
+        crop: float = 0.7,
+        stride: float = 0.6,
+        num_train: int = 1,
+        flip: bool = True,
+    ) -> None:
+        self.metadata = metadata
+        self.sizes, self.max_size = sizes, max_size
+        self.min_size_test, self.max_size_test = min_size_test, max_size_test
+        self.crop, self.stride, self.num_train, self.flip = crop, stride, num_train, flip
+
+    def __call__(self, record: Record, rng: np.random.Generator | None) -> Sample | None:
+        """Views padded to a common size; segments are the same rows in all of them."""
+        image = read_image(record.frames[0].file)
+        check_size(record, image)
+        if rng is None:
+            return self.test(image, record)
+        edge = int(self.sizes[int(rng.integers(len(self.sizes)))])
+        example = RandomFlip()(Example.whole(image), rng) if self.flip else Example.whole(image)
+        windows = crop_windows(record.size, self.crop, self.stride)
+        chosen = rng.choice(len(windows), min(self.num_train, len(windows)), replace=False)
+        boxes = [self._all(record), *(windows[i] for i in chosen)]
+        views = [self._view(example, box, edge, self.max_size) for box in boxes]
+        labels, shapes = segments_in(views, record)
+        return _sample(views, boxes, record, _targets(labels, shapes, views))
+
+    def test(self, image: np.ndarray, record: Record) -> Sample:
+        """The image and every window, without targets; also for images that have no record."""
+        boxes = [self._all(record), *crop_windows(record.size, self.crop, self.stride)]
+        example, edge = Example.whole(image), self.min_size_test
+        views = [self._view(example, box, edge, self.max_size_test) for box in boxes]
+        return _sample(views, boxes, record, None)
+
+    def _all(self, record: Record) -> Box:
+        return 0, 0, record.size[1], record.size[0]
+
+    def _view(self, example: Example, box: Box, edge: int, longest: int) -> Example:
+        x0, y0, x1, y1 = box
+        view = example.crop(y0, x0, y1 - y0, x1 - x0)
+        if edge <= 0:
+            return view
+        return view.resize(*shortest_edge(y1 - y0, x1 - x0, edge, longest))
+
+
+def _sample(
+    views: list[Example], boxes: list[Box], record: Record, targets: Targets | None
+) -> Sample:
+    height = max(v.image.shape[0] for v in views)
+    width = max(v.image.shape[1] for v in views)
+    pixels = torch.zeros(len(views), 3, height, width, dtype=torch.uint8)
+    for out, view in zip(pixels, views, strict=True):
+        h, w = view.image.shape[:2]
+        out[:, :h, :w] = torch.from_numpy(np.ascontiguousarray(view.image.transpose(2, 0, 1)))
+    sizes = torch.tensor([view.image.shape[:2] for view in views])
+    return Sample(pixels, sizes, torch.tensor(boxes), targets, record)
+
+
+def _targets(labels: list[int], shapes: list[list[np.ndarray]], views: list[Example]) -> Targets:
+    """Masks of every segment in every view, padded: (N, T, H, W)."""
+    height = max(v.image.shape[0] for v in views)
+    width = max(v.image.shape[1] for v in views)
+    masks = torch.zeros(len(labels), len(views), height, width, dtype=torch.bool)
+    for row, in_views in zip(masks, shapes, strict=True):
+        for out, mask in zip(row, in_views, strict=True):
+            out[: mask.shape[0], : mask.shape[1]] = torch.from_numpy(mask)
+    return Targets(torch.tensor(labels, dtype=torch.int64), masks, masks.flatten(2).any(2))
+
+
+def entities(metadata: Metadata) -> Metadata:
+    """The same data set with one class: everything is an entity."""
+    return replace(
+        metadata, classes=("entity",), dataset_ids=(1,), is_thing=(True,), colors=((220, 60, 60),)
+    )
