@@ -22,9 +22,9 @@ class CropViews:
     Args:
         sizes: shorter edges to draw from in training, one for all views.
         crop, stride: of a window, as shares of each side.
-        num_train: crops drawn in training; at test time all windows are taken.
+        num_train: crops drawn in training.
+        num_test: windows taken at test time, at most; 0: the whole image alone.
         flip: whether half of the training images are mirrored.
-        entity: all classes are one.
     """
 
     def __init__(
@@ -38,12 +38,14 @@ class CropViews:
         crop: float = 0.7,
         stride: float = 0.6,
         num_train: int = 1,
+        num_test: int = 4,
         flip: bool = True,
     ) -> None:
         self.metadata = metadata
         self.sizes, self.max_size = sizes, max_size
         self.min_size_test, self.max_size_test = min_size_test, max_size_test
-        self.crop, self.stride, self.num_train, self.flip = crop, stride, num_train, flip
+        self.crop, self.stride, self.flip = crop, stride, flip
+        self.num_train, self.num_test = num_train, num_test
 
     def __call__(self, record: Record, rng: np.random.Generator | None) -> Sample | None:
         """Views padded to a common size; segments are the same rows in all of them."""
@@ -62,7 +64,8 @@ class CropViews:
 
     def test(self, image: np.ndarray, record: Record) -> Sample:
         """The image and every window, without targets; also for images that have no record."""
-        boxes = [self._all(record), *crop_windows(record.size, self.crop, self.stride)]
+        windows = crop_windows(record.size, self.crop, self.stride)[: self.num_test]
+        boxes = [self._all(record), *windows]
         example, edge = Example.whole(image), self.min_size_test
         views = [self._view(example, box, edge, self.max_size_test) for box in boxes]
         return _sample(views, boxes, record, None)

@@ -42,25 +42,16 @@ TARGETS = {
 
 def build(cfg: Config, metadata: Metadata) -> Task:
     """Model, losses, post-processing and views of a Mask2Former for images."""
-    head, former = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.MASK_FORMER
     num_classes = class_count(cfg, metadata)
     backbone = build_backbone(cfg)
     model = Mask2Former(
         backbone=backbone,
         pixel_decoder=build_pixel_decoder(cfg, backbone),
-        decoder=MaskedDecoder(
-            num_classes=num_classes,
-            num_queries=former.NUM_OBJECT_QUERIES,
-            dim=former.HIDDEN_DIM,
-            mask_dim=head.MASK_DIM,
-            num_heads=former.NHEADS,
-            ffn_dim=former.DIM_FEEDFORWARD,
-            num_layers=former.DEC_LAYERS - 1,
-        ),
+        decoder=build_decoder(cfg, num_classes),
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
     )
-    test = former.TEST
+    test = cfg.MODEL.MASK_FORMER.TEST
     postprocess = PostProcess(
         metadata.is_thing,
         test.SEMANTIC_ON,
@@ -136,6 +127,20 @@ def build_pixel_decoder(cfg: Config, backbone: ResNet | Swin | TimmBackbone) -> 
         num_layers=head.TRANSFORMER_ENC_LAYERS,
         ffn_dim=head.ENC_FFN_DIM,
         dropout=cfg.MODEL.MASK_FORMER.DROPOUT,
+    )
+
+
+def build_decoder(cfg: Config, num_classes: int) -> MaskedDecoder:
+    """The masked transformer decoder."""
+    former = cfg.MODEL.MASK_FORMER
+    return MaskedDecoder(
+        num_classes=num_classes,
+        num_queries=former.NUM_OBJECT_QUERIES,
+        dim=former.HIDDEN_DIM,
+        mask_dim=cfg.MODEL.SEM_SEG_HEAD.MASK_DIM,
+        num_heads=former.NHEADS,
+        ffn_dim=former.DIM_FEEDFORWARD,
+        num_layers=former.DEC_LAYERS - 1,
     )
 
 

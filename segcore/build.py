@@ -26,6 +26,7 @@ from segcore.engine.optim import (
     poly,
 )
 from segcore.errors import ConfigError, DataError
+from segcore.evaluation.entity import EntityEvaluator
 from segcore.evaluation.instance import InstanceEvaluator
 from segcore.evaluation.panoptic import PanopticEvaluator
 from segcore.evaluation.semantic import SemanticEvaluator
@@ -33,7 +34,8 @@ from segcore.structures import Batch, Metadata, Record
 
 ARCHITECTURES = {
     "MaskFormer": "mask2former.build:build",
-    "CropFormer": "cropformer.build:build",
+    "MaskFormer for entities": "cropformer.build:build_plain",
+    "CropFormer": "cropformer.build:build_crops",
 }
 EVALUATORS: dict[str, Callable[[Metadata], Evaluator]] = {
     "semantic": SemanticEvaluator,
@@ -56,6 +58,8 @@ def catalogs(cfg: Config) -> list[Path]:
 def build_task(cfg: Config, metadata: Metadata | None = None) -> Task:
     """The architecture that MODEL.META_ARCHITECTURE names, or "package.module:function"."""
     name = cfg.MODEL.META_ARCHITECTURE
+    if name == "MaskFormer" and cfg.ENTITY.ENABLE:
+        name = "MaskFormer for entities"
     if name not in ARCHITECTURES and ":" not in name:
         raise ConfigError(
             f"MODEL.META_ARCHITECTURE {name!r}: expected {', '.join(ARCHITECTURES)}, or"
@@ -149,6 +153,8 @@ test_batches.__test__ = False  # type: ignore[attr-defined]  # not one of pytest
 def build_evaluators(cfg: Config, name: str) -> list[Evaluator]:
     """What the data set is judged by, as far as the model makes it."""
     metadata = dataset_metadata(name, data_root(), catalogs(cfg))
+    if cfg.ENTITY.ENABLE:
+        return [EntityEvaluator(metadata), EntityEvaluator(metadata, boundary=True)]
     test = cfg.MODEL.MASK_FORMER.TEST
     makes = {
         "semantic": test.SEMANTIC_ON,

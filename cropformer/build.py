@@ -1,0 +1,107 @@
+"""CropFormer, and Mask2Former for entities, from a config."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from cropformer import weights
+from cropformer.decoder import CropDecoder
+from cropformer.model import CropFormer
+from cropformer.postprocess import EntityPostProcess
+from cropformer.views import CropViews, entities
+from mask2former.build import (
+    build,
+    build_backbone,
+    build_criterion,
+    build_decoder,
+    build_pixel_decoder,
+)
+from mask2former.criterion import Criterion
+from segcore.config import Config
+from segcore.contracts import Task
+from segcore.errors import ConfigError
+from segcore.structures import Metadata, Outputs, Targets
+
+PER_VIEW = 0.5  # weight of the first pass's losses; a constant of the published code
+
+
+def build_plain(cfg: Config, metadata: Metadata) -> Task:
+    """Mask2Former for entities: one class, results without overlap."""
+    task = build(cfg, entities(metadata))
+    task.views.metadata = metadata  # type: ignore[attr-defined]  # files keep their classes
+    postprocess = EntityPostProcess(cfg.TEST.DETECTIONS_PER_IMAGE)
+    return replace(task, losses=partial(_agnostic, task.losses), postprocess=postprocess)
+
+
+def build_crops(cfg: Config, metadata: Metadata) -> Task:
+    """CropFormer: the whole image and crops of it."""
+    entity, former = cfg.ENTITY, cfg.MODEL.MASK_FORMER
+    if not entity.ENABLE:
+        raise ConfigError(
+            "MODEL.META_ARCHITECTURE CropFormer works on entities: ENTITY.ENABLE true"
+        )
+    if entity.FUSE_ENC_HIDDIEN_DIM != former.HIDDEN_DIM:
+        raise ConfigError(
+            f"ENTITY.FUSE_ENC_HIDDIEN_DIM {entity.FUSE_ENC_HIDDIEN_DIM} must equal"
+            f" MODEL.MASK_FORMER.HIDDEN_DIM {former.HIDDEN_DIM}: they share queries"
+        )
+    backbone = build_backbone(cfg)
+    model = CropFormer(
+        backbone=backbone,
+        pixel_decoder=build_pixel_decoder(cfg, backbone),
+        decoder=CropDecoder(
+            build_decoder(cfg, num_classes=1),
+            dim=former.HIDDEN_DIM,
+            num_heads=entity.FUSE_ENC_NHEADS,
+            ffn_dim=entity.FUSE_ENC_DIM_FEEDFORWARD,
+            num_fusion_layers=entity.FUSE_NUM_LAYERS,
+        ),
+        pixel_mean=cfg.MODEL.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.PIXEL_STD,
+    )
+    return Task(
+        model,
+        partial(_agnostic, partial(_both_passes, build_criterion(cfg, num_classes=1))),
+        EntityPostProcess(),
+        build_views(cfg, metadata),
+        weights.to_ours,
+        weights.to_official,
+    )
+
+
+def build_views(cfg: Config, metadata: Metadata) -> CropViews:
+    """The whole image and its windows."""
+    sizes = cfg.INPUT.MIN_SIZE_TRAIN
+    return CropViews(
+        metadata=metadata,
+        sizes=(sizes,) if isinstance(sizes, int) else tuple(sizes),
+        max_size=cfg.INPUT.MAX_SIZE_TRAIN,
+        min_size_test=cfg.INPUT.MIN_SIZE_TEST,
+        max_size_test=cfg.INPUT.MAX_SIZE_TEST,
+        crop=cfg.ENTITY.CROP_AREA_RATIO,
+        stride=cfg.ENTITY.CROP_STRIDE_RATIO,
+        num_train=cfg.ENTITY.CROP_SAMPLE_NUM_TRAIN,
+        num_test=cfg.ENTITY.CROP_SAMPLE_NUM_TEST,
+        flip=cfg.INPUT.RANDOM_FLIP != "none",
+    )
+
+
+def _agnostic(losses: object, outputs: Outputs, targets: list[Targets], counts: Tensor):
+    """Every segment is of the one class."""
+    assert callable(losses)
+    return losses(outputs, [replace(t, labels=torch.zeros_like(t.labels)) for t in targets], counts)
+
+
+def _both_passes(
+    criterion: Criterion, outputs: Outputs, targets: list[Targets], counts: Tensor
+) -> dict[str, Tensor]:
+    """60 terms: views alone at half weight (`_2d`), then jointly (`_3d`)."""
+    stills = [view for target in targets for view in target.per_view()]
+    alone = criterion(outputs.per_view, stills, counts[1])
+    joint = criterion(outputs.layers, targets, counts[0])
+    named = {f"{name}_2d": PER_VIEW * value for name, value in alone.items()}
+    return named | {f"{name}_3d": value for name, value in joint.items()}

@@ -1,0 +1,70 @@
+"""Entities at the original size: views merged, overlap removed.
+
+Legend of one-letter names: B samples, T views, Q queries, H W the image's pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cropformer.merge import Entities, paint
+from mask2former.postprocess import tight_boxes
+from segcore import masks as mask_io
+from segcore.structures import Batch, Instances, Outputs, Panoptic, PanopticSegment, Record, Result
+
+
+@dataclass(frozen=True, slots=True)
+class EntityPostProcess:
+    """Class-agnostic, without overlap: every pixel belongs to one entity at most.
+
+    Works for one view (Mask2Former for entities) as for many. Memory is that of a few maps of the
+    image's size, whatever the number of queries.
+
+    Args:
+        max_entities: best-scored queries that may paint; 0: all.
+    """
+
+    max_entities: int = 0
+
+    @torch.inference_mode()
+    def __call__(self, outputs: Outputs, batch: Batch) -> list[Result]:
+        """One result a sample: entities by descending class score, and a map of them."""
+        answer = outputs.layers[-1]
+        canvas = (batch.images.shape[-2], batch.images.shape[-1])
+        results = []
+        for i, record in enumerate(batch.records):
+            probs = answer.logits[i].float().softmax(-1)[:, 0]  # (Q,)
+            order = probs.argsort(descending=True, stable=True)
+            order = order[: self.max_entities] if self.max_entities else order
+            found = paint(
+                answer.masks[i][order],
+                probs[order],
+                canvas,
+                [(int(h), int(w)) for h, w in batch.sizes[i]],
+                batch.boxes[i].tolist(),
+                record.size,
+            )
+            results.append(_result(found, probs[order], record))
+        return results
+
+
+def _result(found: Entities, probs: Tensor, record: Record) -> Result:
+    """`probs` in painting order; published scores are class probability times mask quality."""
+    scores = (probs * found.quality).cpu()
+    owner, areas = found.owner.cpu(), found.areas.tolist()
+    empty = mask_io.encode(torch.zeros(1, *record.size, dtype=torch.uint8).numpy())[0]
+    rles, boxes, segments = [], torch.zeros(len(areas), 4), []
+    for i, area in enumerate(areas):  # one mask at a time
+        if not area:
+            rles.append(empty)
+            continue
+        mask = owner == i
+        rles += mask_io.encode(mask[None].numpy())
+        boxes[i] = tight_boxes(mask[None])[0]
+        segments.append(PanopticSegment(i + 1, 0, True, float(scores[i]), area))
+    labels = torch.zeros(len(areas), dtype=torch.int64)
+    panoptic = Panoptic((owner + 1).to(torch.int32), segments)
+    return Result(panoptic=panoptic, instances=Instances(scores, labels, rles, boxes))
