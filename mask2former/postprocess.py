@@ -1,19 +1,22 @@
 """From logits to semantic, panoptic and instance results at the original size.
 
-Nothing holds Q x H x W: masks are chosen first, then upsampled in bands of rows or a few at a time.
+Nothing holds Q x H x W: masks are chosen first, then upsampled in bands of columns or a few at a
+time. Bands are transposed, (N, columns, H).
 
-Legend of one-letter names: B samples, Q queries, K classes, N kept masks, H W pixels.
+Legend of one-letter names: B samples, T views, Q queries, K classes, N kept masks, H W pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mask2former.upsample import Upsampler
+from mask2former.upsample import Across, Upsampler, budget
 from segcore import masks as mask_io
 from segcore.structures import (
     Batch,
@@ -24,8 +27,6 @@ from segcore.structures import (
     Result,
     Rle,
 )
-
-BUDGET = 1 << 24  # values of one chunk of upsampled logits: 64 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,31 +53,28 @@ class PostProcess:
 
     @torch.inference_mode()
     def __call__(self, outputs: Outputs, batch: Batch) -> list[Result]:
-        """One result a sample, at its record's size."""
+        """One result a sample, at its record's size; maps are those of the first view."""
         answer = outputs.layers[-1]
         canvas = (batch.images.shape[-2], batch.images.shape[-1])
-        return [
-            self._one(
-                logits.float(),
-                masks[:, 0].float(),
-                Upsampler(canvas, (int(size[0, 0]), int(size[0, 1])), record.size),
-            )
-            for logits, masks, size, record in zip(
-                answer.logits, answer.masks, batch.sizes, batch.records, strict=True
-            )
-        ]
+        results = []
+        for logits, masks, sizes, record in zip(
+            answer.logits, answer.masks, batch.sizes.tolist(), batch.records, strict=True
+        ):
+            views = [Upsampler(canvas, (h, w), record.size) for h, w in sizes]
+            results.append(self._one(logits.float().softmax(-1), masks.float(), views))
+        return results
 
-    def _one(self, logits: Tensor, masks: Tensor, up: Upsampler) -> Result:
-        """(Q, K+1), (Q, h, w) -> Result"""
-        probs = logits.softmax(-1)
+    def _one(self, probs: Tensor, masks: Tensor, views: list[Upsampler]) -> Result:
+        """(Q, K+1), (Q, T, h, w) -> Result"""
+        up = views[0]
         result = Result()
         if self.semantic:
             late = self.late_resize and up.inside != up.size
-            result.semantic = (semantic_late if late else semantic)(probs, masks, up)
+            result.semantic = semantic(probs, masks[:, 0], up, late)
         if self.panoptic:
-            result.panoptic = self._panoptic(probs, masks, up)
+            result.panoptic = self._panoptic(probs, masks[:, 0], up)
         if self.instances:
-            result.instances = self._instances(probs[:, :-1], masks, up)
+            result.instances = self._instances(probs[:, :-1], masks, views)
         return result
 
     def _panoptic(self, probs: Tensor, masks: Tensor, up: Upsampler) -> Panoptic:
@@ -85,19 +83,21 @@ class PostProcess:
         scores, labels, masks = scores[kept], labels[kept], masks[kept]
         if not len(scores):
             return Panoptic(torch.zeros(up.size, dtype=torch.int32), [])
-        owner = torch.empty(up.size, dtype=torch.int16)
-        sure = torch.empty(up.size, dtype=torch.bool)
-        counts = torch.zeros(3, len(scores), dtype=torch.int64)  # owned, whole mask, both
-        for low, high in up.bands(len(scores), BUDGET):
-            inside = up(masks, low, high).sigmoid()  # (N, rows, W)
-            mine = (scores[:, None, None] * inside).argmax(0)
+        columns = up.columns(masks)
+        H, W = up.size
+        owner = torch.empty(W, H, dtype=torch.int16, device=masks.device)
+        sure = torch.empty(W, H, dtype=torch.bool, device=masks.device)
+        counts = torch.zeros(3, len(scores), dtype=torch.int64, device=masks.device)
+        for low, high in columns.bands():
+            inside = columns(low, high).sigmoid_()  # (N, columns, H)
             whole = inside >= 0.5
+            mine = inside.mul_(scores[:, None, None]).argmax(0)
             both = whole.gather(0, mine[None])[0]
-            counts[0] += torch.bincount(mine.flatten(), minlength=len(scores)).cpu()
-            counts[1] += whole.flatten(1).sum(1).cpu()
-            counts[2] += torch.bincount(mine[both], minlength=len(scores)).cpu()
-            owner[low:high], sure[low:high] = mine.to(torch.int16).cpu(), both.cpu()
-        return self._paint(owner, sure, counts, scores.tolist(), labels.tolist())
+            counts[0] += torch.bincount(mine.flatten(), minlength=len(scores))  # owned
+            counts[1] += whole.sum((1, 2))
+            counts[2] += torch.bincount(mine[both], minlength=len(scores))
+            owner[low:high], sure[low:high] = mine.to(torch.int16), both
+        return self._paint(owner.T.cpu(), sure.T.cpu(), counts, scores.tolist(), labels.tolist())
 
     def _paint(
         self, owner: Tensor, sure: Tensor, counts: Tensor, scores: list[float], labels: list[int]
@@ -119,87 +119,80 @@ class PostProcess:
             ids[i] = segments[-1].id
             if not thing:
                 stuff[label] = segments[-1]
-        return Panoptic(ids[owner.int()] * sure, segments)
+        return Panoptic((ids[owner.int()] * sure).contiguous(), segments)
 
-    def _instances(self, probs: Tensor, masks: Tensor, up: Upsampler) -> Instances:
+    def _instances(self, probs: Tensor, masks: Tensor, views: list[Upsampler]) -> Instances:
         K = probs.shape[1]
         scores, index = probs.flatten().topk(min(self.max_instances, probs.numel()))
         query, labels = index // K, index % K
         if self.panoptic:  # published: things only where the model is panoptic
             thing = torch.tensor(self.is_thing, device=labels.device)[labels]
             scores, query, labels = scores[thing], query[thing], labels[thing]
-        unique, place = query.unique(return_inverse=True)
-        rles, quality, boxes = _encode(masks[unique], up)
-        place = place.cpu()
-        scores = scores.cpu() * quality[place]
-        best = scores.argsort(descending=True, stable=True)
-        found = [rles[i] for i in place[best].tolist()]
-        return Instances(scores[best], labels.cpu()[best], found, boxes[place[best]])
+        unique, place = query.unique(return_inverse=True)  # a query may have several labels
+        place, scores = place.cpu(), scores.cpu()
+        found = [_encode(masks[unique, t], up) for t, up in enumerate(views)]
+        rles: list[Any] = [rle for rle, _ in found[0]]
+        if len(views) == 1:
+            scores = scores * torch.tensor([quality for _, quality in found[0]])[place]
+            boxes = mask_io.boxes(rles)
+        else:  # published: a track's score is its class alone
+            rles = [[rle for rle, _ in track] for track in zip(*found, strict=True)]
+            boxes = mask_io.boxes([mask_io.union(track) for track in rles])
+        order = scores.argsort(descending=True, stable=True)
+        place = place[order]
+        return Instances(
+            scores[order],
+            labels.cpu()[order],
+            [rles[i] for i in place.tolist()],
+            torch.from_numpy(boxes).float()[place],
+        )
 
 
-def _encode(masks: Tensor, up: Upsampler) -> tuple[list[Rle], Tensor, Tensor]:
-    """RLE, mean probability inside and tight box of each mask (N, h, w) at the output size."""
-    rles: list[Rle] = []
-    quality, boxes = [torch.zeros(0)], [torch.zeros(0, 4)]
-    step = max(1, BUDGET // (up.size[0] * up.size[1]))
-    for start in range(0, len(masks), step):
-        logits = up(masks[start : start + step])  # (n, H, W)
-        inside = logits > 0
-        area = inside.flatten(1).sum(1)
-        total = logits.sigmoid_().mul_(inside).flatten(1).sum(1)
-        quality.append((total / (area + 1e-6)).cpu())
-        boxes.append(tight_boxes(inside).cpu())
-        # column-major is the layout of RLE: transposed here, so that encoding copies nothing
-        columns = inside.transpose(1, 2).to(torch.uint8).cpu().contiguous().numpy()
-        rles += mask_io.encode(columns.transpose(0, 2, 1))
-    return rles, torch.cat(quality), torch.cat(boxes)
+def _encode(masks: Tensor, up: Upsampler) -> list[tuple[Rle, float]]:
+    """RLE and mean probability inside of each mask (N, h, w) at the output size."""
+    H, W = up.size
+    found: list[tuple[Rle, float]] = []
+    for part in masks.split(max(1, budget(masks) // (H * W))):
+        columns = up.columns(part / 2)
+        inside = torch.empty(len(part), W, H, dtype=torch.bool, device=masks.device)
+        total = torch.zeros(len(part), dtype=torch.float64, device=masks.device)
+        for low, high in columns.bands():
+            half = columns(low, high)  # (n, columns, H) half the logits
+            inside[:, low:high] = half > 0
+            # sigmoid(x) = (1 + tanh(x / 2)) / 2, and outside tanh is cut to 0
+            total += half.clamp_(min=0).tanh_().sum((1, 2))
+        # transposed twice: the layout that RLE wants, without a copy
+        rles = mask_io.encode(inside.cpu().numpy().transpose(0, 2, 1))
+        area = torch.from_numpy(mask_io.area(rles)).double()
+        quality = (area + total.cpu()) / 2 / (area + 1e-6)
+        found += zip(rles, quality.tolist(), strict=True)
+    return found
 
 
-def tight_boxes(masks: Tensor) -> Tensor:
-    """(N, H, W) bool -> (N, 4) x0 y0 x1 y1, exclusive ends; zeros for empty masks."""
-    ends = []
-    for axis in (1, 2):  # over rows: columns that show; over columns: rows that show
-        shows = masks.any(axis)  # (N, W) or (N, H)
-        length = shows.shape[1]
-        first = shows.float().argmax(1)
-        last = length - shows.flip(1).float().argmax(1)
-        ends.append((first, last))
-    (x0, x1), (y0, y1) = ends
-    boxes = torch.stack((x0, y0, x1, y1), 1).float()
-    return boxes * masks.flatten(1).any(1)[:, None]
+def semantic(probs: Tensor, masks: Tensor, up: Upsampler, late: bool) -> Tensor:
+    """Class of every pixel: (Q, K+1), (Q, h, w) -> (H, W) uint8, or int16 for many classes."""
+    scores = late_scores(probs, masks, up) if late else class_scores(probs, masks, up)
+    dtype = torch.uint8 if probs.shape[1] <= 257 else torch.int16
+    bands = [band.argmax(0).to(dtype) for band in scores]  # (columns, H) each
+    return torch.cat(bands).T.cpu().contiguous()
 
 
-def semantic(probs: Tensor, masks: Tensor, up: Upsampler) -> Tensor:
-    """Class of every pixel (H, W), from masks at the output size."""
+def class_scores(probs: Tensor, masks: Tensor, up: Upsampler) -> Iterator[Tensor]:
+    """Bands (K, columns, H) of the sum over queries of class times mask probability."""
     classes = probs[:, :-1].T  # (K, Q)
-    out = torch.empty(up.size, dtype=_label_type(len(classes)))
-    for low, high in up.bands(len(masks) + len(classes), BUDGET):
-        inside = up(masks, low, high).sigmoid()  # (Q, rows, W)
-        scores = classes @ inside.flatten(1)  # (K, rows*W)
-        out[low:high] = scores.argmax(0).view(high - low, -1).to(out.dtype).cpu()
-    return out
+    columns = up.columns(masks)
+    for low, high in columns.bands(max(classes.shape)):
+        inside = columns(low, high).sigmoid_()  # (Q, columns, H)
+        yield (classes @ inside.flatten(1)).unflatten(1, inside.shape[1:])
 
 
-def semantic_late(probs: Tensor, masks: Tensor, up: Upsampler) -> Tensor:
-    """Class of every pixel (H, W), from class scores at the padded input size."""
+def late_scores(probs: Tensor, masks: Tensor, up: Upsampler) -> Iterator[Tensor]:
+    """The same, summed at the input size and resized afterwards."""
     classes = probs[:, :-1].T  # (K, Q)
-    input_size = Upsampler(up.canvas, up.canvas, up.canvas)
-    maps = masks.new_empty(len(classes), *up.inside)
-    for low, high in input_size.bands(len(masks), BUDGET):
-        if low >= up.inside[0]:
-            break
-        inside = input_size(masks, low, high).sigmoid()  # (Q, rows, W)
-        rows = min(high, up.inside[0]) - low
-        part = classes @ inside[:, :rows, : up.inside[1]].flatten(1)
-        maps[:, low : low + rows] = part.view(len(classes), rows, -1)
-    best = torch.full(up.size, -1.0, device=masks.device)
-    out = torch.zeros(up.size, dtype=_label_type(len(classes)), device=masks.device)
-    for k, scores in enumerate(maps):
-        value = F.interpolate(scores[None, None], up.size, mode="bilinear")[0, 0]
-        better = value > best
-        best, out = torch.where(better, value, best), out.masked_fill_(better, k)
-    return out.cpu()
-
-
-def _label_type(classes: int) -> torch.dtype:
-    return torch.uint8 if classes <= 256 else torch.int16
+    columns = Upsampler(up.canvas, up.inside, up.inside).columns(masks)
+    (rows, width), (height, out_width) = up.inside, up.size
+    across = Across.of(width, width, width, out_width, masks.device)
+    for low, high in across.bands(max(classes.shape) * max(rows, height)):
+        inside = columns(*across.reads(low, high)).sigmoid_()  # (Q, input columns, input rows)
+        scores = (classes @ inside.flatten(1)).unflatten(1, inside.shape[1:])
+        yield across(F.interpolate(scores, height, mode="linear"), low, high)

@@ -1,13 +1,15 @@
-"""Mask logits at the original size, a band of rows at a time.
+"""Mask logits at the original size, a band of columns at a time.
 
 Published results come from two bilinear resizes: stride 4 to the padded input, cut, then to the
-original size. Both are linear and separable, so any rows of the outcome can be had alone.
+original size. Both are linear and separable, so each axis is one small matrix, and any columns of
+the outcome can be had alone. Maps come out transposed: columns are what an RLE is made of.
 
 Legend of one-letter names: N masks, H W output pixels, h w mask cells.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +18,14 @@ from torch.nn import functional as F
 
 from segcore.structures import Size
 
+BUDGET = 1 << 21  # values of one band: what a CPU's cache holds
+DEVICE_BUDGET = 1 << 25  # elsewhere fewer, larger bands are faster
+MIN_COLUMNS = 8  # thinner bands would waste the matrix product
+
 
 @dataclass(frozen=True, slots=True)
 class Upsampler:
-    """From (N, h, w) logits to the rows of (N, H, W) ones.
+    """How the mask cells of one view become output pixels.
 
     Args:
         canvas: padded input size.
@@ -31,29 +37,69 @@ class Upsampler:
     inside: Size
     size: Size
 
-    def __call__(self, logits: Tensor, low: int = 0, high: int | None = None) -> Tensor:
-        """(N, h, w) -> rows low..high-1 of the output, (N, high - low, W)."""
-        high = self.size[0] if high is None else high
-        if low == 0 and high == self.size[0]:
-            full = F.interpolate(logits[:, None], self.canvas, mode="bilinear")
-            cut = full[:, :, : self.inside[0], : self.inside[1]]
-            if self.inside == self.size:
-                return cut[:, 0]
-            return F.interpolate(cut, self.size, mode="bilinear")[:, 0]
-        rows = self._rows(logits.shape[1], logits.device)[low:high]  # (high - low, h)
-        part = (rows @ logits)[:, None]  # (N, 1, high - low, w)
-        part = F.interpolate(part, (high - low, self.canvas[1]), mode="bilinear")
-        part = part[..., : self.inside[1]]
-        return F.interpolate(part, (high - low, self.size[1]), mode="bilinear")[:, 0]
+    def columns(self, maps: Tensor) -> Columns:
+        """(N, h, w) -> its columns at the output size, made when asked for."""
+        h, w = maps.shape[-2:]
+        rows = _axis(h, self.canvas[0], self.inside[0], self.size[0]).to(maps.device)
+        across = Across.of(w, self.canvas[1], self.inside[1], self.size[1], maps.device)
+        return Columns(maps.transpose(1, 2) @ rows, across)
 
-    def _rows(self, h: int, device: torch.device) -> Tensor:
-        """(H, h): both resizes of a column, as a matrix."""
-        column = torch.eye(h, device=device)[None, None]  # (1, 1, h, h)
-        full = F.interpolate(column, (self.canvas[0], h), mode="bilinear")
-        cut = full[:, :, : self.inside[0]]
-        return F.interpolate(cut, (self.size[0], h), mode="bilinear")[0, 0]
 
-    def bands(self, count: int, budget: int) -> list[tuple[int, int]]:
-        """Row ranges such that `count` masks of one band hold at most `budget` values."""
-        step = max(1, min(self.size[0], budget // max(1, count * self.size[1])))
-        return [(low, min(low + step, self.size[0])) for low in range(0, self.size[0], step)]
+@dataclass(frozen=True, slots=True)
+class Across:
+    """From columns of cells to output columns."""
+
+    weights: Tensor  # (w, W) what each column of cells gives to each output column
+    first: list[int]  # of each output column the first and last column of cells that it reads
+    last: list[int]
+
+    @classmethod
+    def of(cls, w: int, canvas: int, inside: int, width: int, device: torch.device) -> Across:
+        weights = _axis(w, canvas, inside, width)
+        used = (weights != 0).int()
+        first, last = used.argmax(0), w - 1 - used.flip(0).argmax(0)
+        return cls(weights.to(device), first.tolist(), last.tolist())
+
+    def reads(self, low: int, high: int) -> tuple[int, int]:
+        """Range of the columns of cells that output columns low..high-1 are made of."""
+        return self.first[low], self.last[high - 1] + 1
+
+    def __call__(self, cells: Tensor, low: int, high: int) -> Tensor:
+        """(N, columns of cells, H), those that are read -> (N, high - low, H)."""
+        begin, end = self.reads(low, high)
+        return self.weights[begin:end, low:high].T @ cells
+
+    def bands(self, column: int) -> Iterator[tuple[int, int]]:
+        """Ranges of output columns, when each takes `column` values; they stay within budget."""
+        step = max(MIN_COLUMNS, budget(self.weights) // max(1, column))
+        width = self.weights.shape[1]
+        return ((low, min(low + step, width)) for low in range(0, width, step))
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Maps that have their full height already."""
+
+    tall: Tensor  # (N, w, H)
+    across: Across
+
+    def __call__(self, low: int, high: int) -> Tensor:
+        """Columns low..high-1 of all maps: (N, high - low, H)."""
+        begin, end = self.across.reads(low, high)
+        return self.across(self.tall[:, begin:end], low, high)
+
+    def bands(self, count: int | None = None) -> Iterator[tuple[int, int]]:
+        """Column ranges of bounded size, when `count` maps (by default N) are held at a time."""
+        return self.across.bands((count or len(self.tall)) * self.tall.shape[2])
+
+
+def budget(like: Tensor) -> int:
+    """How many values one band should hold on this tensor's device."""
+    return BUDGET if like.device.type == "cpu" else DEVICE_BUDGET
+
+
+def _axis(cells: int, canvas: int, inside: int, length: int) -> Tensor:
+    """(cells, length): both resizes of one axis as a matrix."""
+    each = torch.eye(cells)[None]  # (1, cells, cells)
+    full = F.interpolate(each, canvas, mode="linear")
+    return F.interpolate(full[..., :inside], length, mode="linear")[0]

@@ -37,6 +37,17 @@ def area(rles: Iterable[Rle]) -> np.ndarray:
     return coco_mask.area(list(rles))
 
 
+def boxes(rles: Iterable[Rle]) -> np.ndarray:
+    """(N, 4) float64 tight around each, x0 y0 x1 y1 with exclusive ends; zeros where empty."""
+    found = coco_mask.toBbox(list(rles)).reshape(-1, 4)  # x y w h
+    return np.concatenate((found[:, :2], found[:, :2] + found[:, 2:]), axis=1)
+
+
+def union(rles: Iterable[Rle]) -> Rle:
+    """All pixels of several masks of one size."""
+    return coco_mask.merge(list(rles))
+
+
 def compress(counts: list[int], size: Size) -> Rle:
     """Run lengths (column-major, zeros first) -> RLE."""
     return coco_mask.frPyObjects({"counts": counts, "size": list(size)}, *size)
