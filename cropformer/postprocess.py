@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from cropformer.merge import Entities, paint
-from mask2former.postprocess import tight_boxes
 from segcore import masks as mask_io
 from segcore.structures import Batch, Instances, Outputs, Panoptic, PanopticSegment, Record, Result
 
@@ -56,15 +55,14 @@ def _result(found: Entities, probs: Tensor, record: Record) -> Result:
     scores = (probs * found.quality).cpu()
     owner, areas = found.owner.cpu(), found.areas.tolist()
     empty = mask_io.encode(torch.zeros(1, *record.size, dtype=torch.uint8).numpy())[0]
-    rles, boxes, segments = [], torch.zeros(len(areas), 4), []
+    rles, segments = [], []
     for i, area in enumerate(areas):  # one mask at a time
         if not area:
             rles.append(empty)
             continue
-        mask = owner == i
-        rles += mask_io.encode(mask[None].numpy())
-        boxes[i] = tight_boxes(mask[None])[0]
+        rles += mask_io.encode((owner == i)[None].numpy())
         segments.append(PanopticSegment(i + 1, 0, True, float(scores[i]), area))
+    boxes = torch.from_numpy(mask_io.boxes(rles)).float()
     labels = torch.zeros(len(areas), dtype=torch.int64)
     panoptic = Panoptic((owner + 1).to(torch.int32), segments)
     return Result(panoptic=panoptic, instances=Instances(scores, labels, rles, boxes))
