@@ -53,7 +53,9 @@ class DeformableSelfAttention(nn.Module):
         """(B, S, C) with position, (B, S, C) without, (1, S, 1, 2) -> (B, S, C)."""
         heads, levels, points = self.shape
         value = self.value_proj(tokens).unflatten(-1, (heads, -1))
-        offsets = self.sampling_offsets(query).unflatten(-1, (heads, levels, points, 2))
+        with torch.autocast(query.device.type, enabled=False):  # in bf16 points would move
+            offsets = self.sampling_offsets(query.to(self.sampling_offsets.weight.dtype))
+        offsets = offsets.unflatten(-1, (heads, levels, points, 2))
         logits = self.attention_weights(query).unflatten(-1, (heads, levels * points))
         return self.output_proj(deform_attn(value, shapes, reference, offsets, logits))
 
