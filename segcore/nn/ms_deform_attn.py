@@ -1,7 +1,8 @@
 """Multi-scale deformable attention (Deformable DETR, section 4.1): the one door to the op.
 
-`segcore::ms_deform_attn` and the fused `segcore::deform_attn` are defined here with a PyTorch
-reference; compiled kernels for the same names, where installed, are found by the dispatcher.
+Four operators, `segcore::{ms_deform_attn, deform_attn}` and their `_backward`, are defined here
+with a PyTorch implementation that is the fallback and the tests' oracle. Compiled kernels for the
+same names (`pip install ./ops`), where installed, are found by the dispatcher.
 
 Legend of one-letter names: B samples, Q queries, C channels of a head, L levels, P points,
 S tokens, h w feature cells.
@@ -9,48 +10,13 @@ S tokens, h w feature cells.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-
-def _reference(value: Tensor, shapes: list[int], locations: Tensor, weights: Tensor) -> Tensor:
-    """The definition, by grid_sample; any device, differentiable."""
-    B, S, heads, C = value.shape
-    Q, L, P = locations.shape[1], locations.shape[3], locations.shape[4]
-    sizes = [shapes[2 * i] * shapes[2 * i + 1] for i in range(L)]
-    kind = torch.promote_types(value.dtype, torch.float32)
-    # points that are not finite read nothing; far outside does the same
-    locations = torch.where(locations.isfinite().all(-1, keepdim=True), locations, -10.0).to(kind)
-    by_head = value.to(kind).permute(0, 2, 3, 1).flatten(0, 1)  # (B*heads, C, S)
-    levels = by_head.split(sizes, dim=2)
-    sampled = []
-    for level, tokens in enumerate(levels):
-        h, w = shapes[2 * level], shapes[2 * level + 1]
-        grid = 2 * locations[:, :, :, level].transpose(1, 2).flatten(0, 1) - 1  # (B*heads, Q, P, 2)
-        maps = tokens.unflatten(2, (h, w))
-        sampled.append(F.grid_sample(maps, grid, align_corners=False))  # (B*heads, C, Q, P)
-    weight = weights.to(kind).permute(0, 2, 1, 3, 4).reshape(B * heads, 1, Q, L * P)
-    out = (torch.stack(sampled, dim=3).flatten(3) * weight).sum(-1)  # (B*heads, C, Q)
-    return out.view(B, heads * C, Q).transpose(1, 2).contiguous().to(value.dtype)
-
-
-def _locations(reference: Tensor, shapes: list[int], offsets: Tensor) -> Tensor:
-    """Normalised sampling locations in at least fp32: (B, Q, heads, L, P, 2)."""
-    kind = torch.promote_types(offsets.dtype, torch.float32)
-    scale = [[shapes[i + 1], shapes[i]] for i in range(0, len(shapes), 2)]  # (w, h) a level
-    wh = torch.tensor(scale, dtype=kind, device=offsets.device)
-    return reference[:, :, None, :, None].to(kind) + offsets.to(kind) / wh[:, None]
-
-
-def _fused_reference(
-    value: Tensor, shapes: list[int], reference: Tensor, offsets: Tensor, logits: Tensor
-) -> Tensor:
-    kind = torch.promote_types(logits.dtype, torch.float32)
-    weights = logits.to(kind).softmax(-1).unflatten(-1, offsets.shape[3:5])
-    return _reference(value, shapes, _locations(reference, shapes, offsets), weights)
 
 
 def ms_deform_attn(value: Tensor, shapes: list[int], locations: Tensor, weights: Tensor) -> Tensor:
@@ -62,9 +28,11 @@ def ms_deform_attn(value: Tensor, shapes: list[int], locations: Tensor, weights:
         locations: (B, Q, heads, L, P, 2) x y, 0 and 1 at the outer edges of a level.
         weights: (B, Q, heads, L, P).
 
-    Returns: (B, Q, heads*C). Points outside a level, or not finite, contribute zero.
+    Returns: (B, Q, heads*C) in value's type. A point contributes, and has gradients, only where
+    its bilinear footprint touches the level; one outside, or not finite, counts as zero.
     """
-    return _reference(value, shapes, locations, weights)
+    kind = torch.promote_types(value.dtype, torch.float32)
+    return _sample(value, shapes, locations.to(kind), weights.to(kind))
 
 
 def deform_attn(
@@ -79,10 +47,195 @@ def deform_attn(
         offsets: (B, Q, heads, L, P, 2) in pixels of each level.
         logits: (B, Q, heads, L*P), softmax over all levels and points.
 
-    Returns: (B, Q, heads*C).
+    Returns: (B, Q, heads*C) in value's type.
     """
-    return _fused_reference(value, shapes, reference, offsets, logits)
+    kind = torch.promote_types(value.dtype, torch.float32)  # locations in bf16 would move
+    return _attend(value, shapes, reference.to(kind), offsets.to(kind), logits.to(kind))
+
+
+# ---------------------------------------------------------------- the operators
+
+
+@torch.library.custom_op("segcore::ms_deform_attn", mutates_args=())
+def _sample(value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
+    return _reference(value, shapes, locations, weights)
+
+
+@torch.library.custom_op("segcore::ms_deform_attn_backward", mutates_args=())
+def _sample_backward(
+    grad: Tensor, value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _reference_backward(grad, value, shapes, locations, weights)
+
+
+@torch.library.custom_op("segcore::deform_attn", mutates_args=())
+def _attend(
+    value: Tensor, shapes: Sequence[int], reference: Tensor, offsets: Tensor, logits: Tensor
+) -> Tensor:
+    locations = _locations(reference, shapes, offsets)
+    return _reference(value, shapes, locations, _weights(logits, offsets))
+
+
+@torch.library.custom_op("segcore::deform_attn_backward", mutates_args=())
+def _attend_backward(
+    grad: Tensor,
+    value: Tensor,
+    shapes: Sequence[int],
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of value, offsets and logits; the reference's follows from the offsets'."""
+    locations, weights = _locations(reference, shapes, offsets), _weights(logits, offsets)
+    grad_value, grad_locations, grad_weights = _reference_backward(
+        grad, value, shapes, locations, weights
+    )
+    slope = weights * grad_weights
+    grad_logits = slope - weights * slope.sum((-2, -1), keepdim=True)
+    return grad_value, grad_locations / _scale(shapes, offsets), grad_logits.flatten(3)
+
+
+@_sample.register_fake
+def _(value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
+    return value.new_empty(value.shape[0], locations.shape[1], value.shape[2] * value.shape[3])
+
+
+@_attend.register_fake
+def _(
+    value: Tensor, shapes: Sequence[int], reference: Tensor, offsets: Tensor, logits: Tensor
+) -> Tensor:
+    return value.new_empty(value.shape[0], offsets.shape[1], value.shape[2] * value.shape[3])
+
+
+@_sample_backward.register_fake
+def _(
+    grad: Tensor, value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return tuple(x.new_empty(x.shape) for x in (value, locations, weights))  # type: ignore
+
+
+@_attend_backward.register_fake
+def _(
+    grad: Tensor,
+    value: Tensor,
+    shapes: Sequence[int],
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return tuple(x.new_empty(x.shape) for x in (value, offsets, logits))  # type: ignore
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    value, shapes, *points = inputs
+    ctx.shapes = shapes
+    ctx.save_for_backward(value, *points)
+
+
+def _sample_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    value, locations, weights = ctx.saved_tensors
+    grads = _sample_backward(grad, value, ctx.shapes, locations, weights)
+    return grads[0], None, grads[1], grads[2]
+
+
+def _attend_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    value, reference, offsets, logits = ctx.saved_tensors
+    grad_value, grad_offsets, grad_logits = _attend_backward(
+        grad, value, ctx.shapes, reference, offsets, logits
+    )
+    grad_reference = None
+    if ctx.needs_input_grad[2]:  # location = reference + offset / (w, h)
+        moved = (grad_offsets * _scale(ctx.shapes, offsets)).sum((2, 4))  # (B, Q, L, 2)
+        grad_reference = moved.sum_to_size(reference.shape)
+    return grad_value, None, grad_reference, grad_offsets, grad_logits
+
+
+_sample.register_autograd(_sample_gradients, setup_context=_keep)
+_attend.register_autograd(_attend_gradients, setup_context=_keep)
+
+
+# ---------------------------------------------------------------- the definition, in PyTorch
+
+
+def _scale(shapes: Sequence[int], like: Tensor) -> Tensor:
+    """(L, 1, 2): width and height of each level."""
+    sides = [[shapes[i + 1], shapes[i]] for i in range(0, len(shapes), 2)]
+    return torch.tensor(sides, dtype=like.dtype, device=like.device)[:, None]
+
+
+def _locations(reference: Tensor, shapes: Sequence[int], offsets: Tensor) -> Tensor:
+    """Normalised sampling locations: (B, Q, heads, L, P, 2)."""
+    return reference[:, :, None, :, None] + offsets / _scale(shapes, offsets)
+
+
+def _weights(logits: Tensor, offsets: Tensor) -> Tensor:
+    """(B, Q, heads, L, P), softmax over all levels and points."""
+    return logits.softmax(-1).unflatten(-1, offsets.shape[3:5])
+
+
+def _maps(value: Tensor, shapes: Sequence[int], kind: torch.dtype) -> list[Tensor]:
+    """One (B*heads, C, h, w) a level."""
+    sides = list(zip(shapes[::2], shapes[1::2], strict=True))
+    tokens = value.to(kind).permute(0, 2, 3, 1).flatten(0, 1)  # (B*heads, C, S)
+    levels = tokens.split([h * w for h, w in sides], dim=2)
+    return [x.unflatten(2, side) for x, side in zip(levels, sides, strict=True)]
+
+
+def _grids(
+    locations: Tensor, weights: Tensor, shapes: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """grid_sample's coordinates, weights and who is inside, each with (B*heads, Q, L, P, ...)."""
+    scale = _scale(shapes, locations)
+    pixels = locations * scale - 0.5
+    inside = ((pixels > -1) & (pixels < scale)).all(-1)  # false for NaN
+    grid = torch.where(inside[..., None], 2 * locations - 1, -10.0)
+    weights = weights.where(inside, 0.0)
+    grid, weights, inside = (x.transpose(1, 2).flatten(0, 1) for x in (grid, weights, inside))
+    return grid, weights, inside
+
+
+def _reference(value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
+    """The definition, by grid_sample; any device."""
+    B, Q, heads = locations.shape[:3]
+    grid, weights, _ = _grids(locations, weights, shapes)
+    out = locations.new_zeros(B * heads, value.shape[3], Q)
+    if Q:
+        for level, tokens in enumerate(_maps(value, shapes, locations.dtype)):
+            samples = F.grid_sample(tokens, grid[:, :, level], align_corners=False)
+            out = out + (samples * weights[:, None, :, level]).sum(-1)  # (B*heads, C, Q, P)
+    return out.view(B, -1, Q).transpose(1, 2).contiguous().to(value.dtype)
+
+
+def _reference_backward(
+    grad: Tensor, value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of value, locations and weights."""
+    B, Q, heads = locations.shape[:3]
+    if not Q:
+        return torch.zeros_like(value), torch.empty_like(locations), torch.empty_like(weights)
+    grid, weight, inside = _grids(locations, weights, shapes)
+    grad_out = grad.to(locations.dtype).unflatten(2, (heads, -1)).permute(0, 2, 3, 1)
+    grad_out = grad_out.flatten(0, 1)[..., None]  # (B*heads, C, Q, 1)
+    by_level: list[tuple[Tensor, Tensor, Tensor]] = []
+    for level, tokens in enumerate(_maps(value, shapes, locations.dtype)):
+        at = grid[:, :, level]
+        grad_weight = (F.grid_sample(tokens, at, align_corners=False) * grad_out).sum(1)
+        grad_samples = grad_out * weight[:, None, :, level]
+        grad_maps, grad_grid = torch.ops.aten.grid_sampler_2d_backward(
+            grad_samples.contiguous(), tokens, at, 0, 0, False, [True, True]
+        )
+        grad_grid = 2 * grad_grid.where(inside[:, :, level, :, None], 0.0)
+        by_level.append((grad_maps.flatten(2), grad_grid, grad_weight))
+    maps, grids, points = zip(*by_level, strict=True)
+    grad_value = torch.cat(maps, 2).unflatten(0, (B, heads)).permute(0, 3, 1, 2)
+    grad_locations = torch.stack(grids, 2).unflatten(0, (B, heads)).transpose(1, 2)
+    grad_weights = torch.stack(points, 2).unflatten(0, (B, heads)).transpose(1, 2)
+    return (
+        grad_value.contiguous().to(value.dtype),
+        grad_locations.contiguous(),
+        grad_weights.contiguous(),
+    )
 
 
 with suppress(ModuleNotFoundError):
-    import MultiScaleDeformableAttention  # noqa: F401  # pyright: ignore  # compiled kernels, found by the dispatcher
+    import MultiScaleDeformableAttention  # noqa: F401  # pyright: ignore  # compiled kernels
