@@ -5,7 +5,7 @@ All return res2..res5 (strides 4, 8, 16, 32), fine to coarse.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -61,6 +61,22 @@ class SyncBatchNorm2d(nn.SyncBatchNorm):
         )
 
 
+def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
+    """norm(conv(x)): (B, C, h, w) -> (B, D, h', w').
+
+    A norm whose statistics stand still is folded into the convolution's weights: no pass over the
+    map and, in training, no map kept for it.
+    """
+    if norm.training and not isinstance(norm, FrozenBatchNorm2d):
+        return norm(conv(x))
+    mean, var, gain, offset = (
+        getattr(norm, name) for name in ("running_mean", "running_var", "weight", "bias")
+    )
+    scale = gain * torch.rsqrt(var + norm.eps)
+    weight = conv.weight * scale[:, None, None, None]
+    return F.conv2d(x, weight, offset - mean * scale, conv.stride, conv.padding)
+
+
 NORMS = {"FrozenBN": FrozenBatchNorm2d, "BN": nn.BatchNorm2d, "SyncBN": SyncBatchNorm2d}
 
 
@@ -84,12 +100,24 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised -> four maps (B, C, h, w)."""
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, 2, 1)
+        x = images.contiguous(memory_format=torch.channels_last)  # what convolutions like best
+        x = F.max_pool2d(conv_norm(x, self.conv1, self.bn1).relu_(), 3, 2, 1)
         features = []
         for layer in self.layers:
-            x = layer(x)
+            for block in cast(nn.Sequential, layer):
+                x = _bottleneck(block, x)
             features.append(x)
         return features
+
+
+def _bottleneck(block: Any, x: Tensor) -> Tensor:
+    """timm's Bottleneck, with its norms folded where they stand still."""
+    y = conv_norm(x, block.conv1, block.bn1).relu_()
+    y = conv_norm(y, block.conv2, block.bn2).relu_()
+    y = conv_norm(y, block.conv3, block.bn3)
+    if block.downsample is not None:
+        x = conv_norm(x, block.downsample[0], block.downsample[1])
+    return (y + x).relu_()
 
 
 class TimmBackbone(nn.Module):
@@ -98,17 +126,23 @@ class TimmBackbone(nn.Module):
     Args:
         name: timm's model name, e.g. "convnext_tiny.fb_in22k". Weights come from MODEL.WEIGHTS.
         frozen_norm: batch normalisation keeps its statistics and weights, for small batches.
+        drop_path: rate of stochastic depth in training, for networks that have it.
     """
 
     strides = STRIDES
 
-    def __init__(self, name: str, frozen_norm: bool = False) -> None:
+    def __init__(
+        self, name: str, frozen_norm: bool = False, *, drop_path: float | None = None
+    ) -> None:
         super().__init__()
         if not timm.is_model(name.split(".")[0]):
             near = ", ".join(timm.list_models(f"*{name.split('.')[0][:6]}*")[:5])
             raise ConfigError(f"timm has no model {name!r}; similar: {near or 'none'}")
-        self.body: Any = _features(name)
+        options = {} if drop_path is None else {"drop_path_rate": drop_path}
+        self.body: Any = _features(name, options)
         self.channels = tuple(self.body.feature_info.channels())  # type: ignore[operator]
+        layout = getattr(self.body, "output_fmt", None)
+        self.channels_last = layout is not None and str(layout.value) == "NHWC"
         self.frozen = [
             m for m in self.body.modules() if frozen_norm and isinstance(m, nn.BatchNorm2d)
         ]
@@ -125,16 +159,27 @@ class TimmBackbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised -> four maps (B, C, h, w)."""
         maps = self.body(images)
-        return [
-            x if x.shape[1] == c else x.permute(0, 3, 1, 2)  # some of timm's are channels-last
-            for x, c in zip(maps, self.channels, strict=True)
-        ]
+        return [x.permute(0, 3, 1, 2) for x in maps] if self.channels_last else list(maps)
 
 
-def _features(name: str) -> Any:
-    body: Any = timm.create_model(name, features_only=True, pretrained=False)
-    found = list(body.feature_info.reduction())
+def _features(name: str, options: dict[str, Any]) -> Any:
+    """timm's network, cut down to what gives strides 4, 8, 16 and 32; at any image size."""
+    found = list(_create(name, options).feature_info.reduction())
     if not set(STRIDES) <= set(found):
-        raise ConfigError(f"timm/{name} has strides {found}; expected {STRIDES} among them")
+        lacking = ", ".join(str(s) for s in STRIDES if s not in found)
+        raise ConfigError(
+            f"MODEL.BACKBONE.NAME timm/{name}: its features have strides {found}, without"
+            f" {lacking}; choose a network with strides 4, 8, 16 and 32, e.g. timm/convnext_tiny"
+        )
     index = [len(found) - 1 - found[::-1].index(s) for s in STRIDES]
-    return timm.create_model(name, features_only=True, pretrained=False, out_indices=index)
+    return _create(name, options | {"out_indices": index})
+
+
+def _create(name: str, options: dict[str, Any]) -> Any:
+    wanted: dict[str, Any] = {"features_only": True, "pretrained": False} | options
+    if "swin" in name:  # the only family that refuses images of another size
+        wanted["strict_img_size"] = False
+    try:
+        return timm.create_model(name, **wanted)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ConfigError(f"MODEL.BACKBONE.NAME timm/{name}: timm says: {error}") from error
