@@ -1,75 +1,67 @@
-"""ADE20K instances: PNGs of (category, instance) become COCO JSON with RLE masks.
+"""ADE20K's 100 things as COCO detection JSON.
 
-Reads   ADEChallengeData2016/annotations_instance/{training,validation}, images/...
-Writes  ADEChallengeData2016/ade20k_instance_{train,val}.json
-
-    DETECTRON2_DATASETS=/data python datasets/prepare_ade20k_ins_seg.py
+ADEChallengeData2016/{images,annotations_instance} -> ADEChallengeData2016/ade20k_instance_*.json
 """
 
-import argparse
-import json
-import os
+from __future__ import annotations
+
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import yaml
-from PIL import Image
+from preparation import (
+    SPLITS,
+    arguments,
+    box,
+    class_list,
+    each,
+    files,
+    image_entry,
+    instances,
+    labels,
+    write_json,
+)
 from pycocotools import mask as coco_mask
-from rich.progress import track
 
-CLASSES = Path(__file__).parent / "classes" / "ade20k_instance.yaml"
+CLASSES = class_list("ade20k_instance")  # in the order of the instance categories 1..100
 
 
-def annotations(png: Path, image_id: str, ids: list[int], first: int) -> list[dict]:
-    """One entry an instance; channel 0 is the category (1..100), channel 1 the instance."""
-    pixels = np.asarray(Image.open(png))
-    found = []
-    for instance in np.unique(pixels[..., 1]):
-        if instance == 0:
-            continue
-        mask = pixels[..., 1] == instance
-        categories = np.unique(pixels[..., 0][mask])
-        if len(categories) != 1:
-            raise SystemExit(f"{png}: instance {instance} has categories {categories.tolist()}")
-        rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-        ys, xs = np.nonzero(mask)
-        x, y = int(xs.min()), int(ys.min())
-        found.append(
+def convert(paths: tuple[Path, Path]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Image and annotations (which still lack their ids) of one photograph."""
+    photograph, truth = paths
+    annotations = []
+    for category, mask in instances(labels(truth, 2), truth):
+        rle: Any = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+        annotations.append(
             {
-                "id": first + len(found),
-                "image_id": image_id,
-                "category_id": ids[int(categories[0]) - 1],
+                "image_id": photograph.stem,
                 "iscrowd": 0,
-                "area": len(ys),
-                "bbox": [x, y, int(xs.max()) - x + 1, int(ys.max()) - y + 1],
+                "category_id": CLASSES["ids"][category - 1],
+                "bbox": box(mask),
                 "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
+                "area": int(mask.sum()),
             }
         )
-    return found
+    return image_entry(photograph), annotations
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
-    home = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / "ADEChallengeData2016"
-    classes = yaml.safe_load(CLASSES.read_text())
-    categories = [
-        {"id": i, "name": n} for i, n in zip(classes["ids"], classes["names"], strict=True)
-    ]
-    for split, short in (("training", "train"), ("validation", "val")):
-        files = sorted((home / "annotations_instance" / split).glob("*.png"))
-        if not files:
-            raise SystemExit(f"{home / 'annotations_instance' / split}: no PNG; see README.md")
-        images, entries = [], []
-        for file in track(files, description=split):
-            with Image.open(file) as image:
-                width, height = image.size
-            name = f"{file.stem}.jpg"
-            images.append({"id": file.stem, "file_name": name, "width": width, "height": height})
-            entries += annotations(file, file.stem, classes["ids"], len(entries) + 1)
-        content = {"images": images, "annotations": entries, "categories": categories}
-        (home / f"ade20k_instance_{short}.json").write_text(json.dumps(content))
+    """Both splits."""
+    args = arguments(__doc__ or "")
+    root = args.root / "ADEChallengeData2016"
+    names = zip(CLASSES["ids"], CLASSES["names"], strict=True)
+    categories = [{"id": number, "name": name} for number, name in names]
+    for name, split in SPLITS.items():
+        truth = root / "annotations_instance" / split
+        jobs = [(f, truth / f"{f.stem}.png") for f in files(root / "images" / split, "*.jpg")]
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for image, found in each(convert, jobs, args.workers, split):
+            images.append(image)
+            start = len(annotations) + 1
+            annotations += [entry | {"id": i} for i, entry in enumerate(found, start)]
+        content = {"images": images, "categories": categories, "annotations": annotations}
+        write_json(root / f"ade20k_instance_{name}.json", content)
 
 
 if __name__ == "__main__":

@@ -1,85 +1,101 @@
-"""ADE20K panoptic: stuff of the semantic labels, then things over it, as COCO panoptic.
+"""ADE20K panoptic: stuff of the semantic labels, things of the instance labels painted over it.
 
-Reads   ADEChallengeData2016/{annotations_detectron2,annotations_instance}/{training,validation}
-Writes  ADEChallengeData2016/ade20k_panoptic_{train,val}/*.png and .json
-
-    DETECTRON2_DATASETS=/data python datasets/prepare_ade20k_pan_seg.py
+ADEChallengeData2016/{images,annotations,annotations_instance}
+    -> ADEChallengeData2016/ade20k_panoptic_*.json and folders of PNGs of the same names
 """
 
-import argparse
-import json
-import os
+from __future__ import annotations
+
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
-from rich.progress import track
+from preparation import (
+    SPLITS,
+    arguments,
+    box,
+    class_list,
+    each,
+    files,
+    image_entry,
+    instances,
+    labels,
+    write_json,
+)
 
-CLASSES = Path(__file__).parent / "classes"
+CLASSES = class_list("ade20k_150")
+OF_INSTANCE = class_list("ade20k_instance")["ids"]  # class of the instance categories 1..100
+THINGS = frozenset(CLASSES["things"])
+OTHER = 255
 
 
-def box(mask: np.ndarray) -> list[int]:
-    """x y width height."""
-    ys, xs = np.nonzero(mask)
-    x, y = int(xs.min()), int(ys.min())
-    return [x, y, int(xs.max()) - x + 1, int(ys.max()) - y + 1]
+def convert(paths: tuple[Path, Path, Path, Path]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Image and annotation of one photograph; writes its PNG."""
+    photograph, semantic, instance, target = paths
+    classes = labels(semantic) - np.uint8(1)  # (H, W), 0 wraps to 255
+    regions = [(int(k), classes == k) for k in np.unique(classes) if k != OTHER]
+    stuff = [(k, mask) for k, mask in regions if k not in THINGS]
+    found = instances(labels(instance, 2), instance)
+    things = [(OF_INSTANCE[category - 1], mask) for category, mask in found]
+    picture = np.zeros((*classes.shape, 3), np.uint8)
+    taken, segments = {(0, 0, 0)}, []
+    for category, mask in stuff + things:
+        color = _free(CLASSES["colors"][category], taken)
+        taken.add(color)
+        picture[mask] = color
+        segments.append(
+            {
+                "id": color[0] + 256 * color[1] + 65536 * color[2],
+                "category_id": category,
+                # before things hide stuff: published PQ is counted with these areas
+                "area": int(mask.sum()),
+                "bbox": box(mask),
+                "iscrowd": 0,
+            }
+        )
+    Image.fromarray(picture).save(target)
+    annotation = {"image_id": photograph.stem, "file_name": target.name, "segments_info": segments}
+    return image_entry(photograph), annotation
 
 
-def segments(
-    semantic: np.ndarray, instances: np.ndarray, things: list[int]
-) -> tuple[np.ndarray, list[dict]]:
-    """Ids (H, W) and segments_info; areas are those before anything covers a segment."""
-    ids = np.zeros(semantic.shape, np.int32)
-    found: list[dict] = []
-
-    def add(mask: np.ndarray, category: int) -> None:
-        ids[mask] = len(found) + 1
-        entry = {"id": len(found) + 1, "category_id": category, "area": int(mask.sum())}
-        found.append({**entry, "bbox": box(mask), "iscrowd": 0})
-
-    for category in np.unique(semantic):
-        if category != 255 and int(category) not in things:
-            add(semantic == category, int(category))
-    for instance in np.unique(instances[..., 1]):
-        if instance != 0:
-            mask = instances[..., 1] == instance
-            add(mask, things[int(instances[..., 0][mask][0]) - 1])
-    seen = set(np.unique(ids).tolist())  # a stuff region wholly covered by things has no pixel
-    return ids, [s for s in found if s["id"] in seen]
+def _free(color: list[int], taken: set[tuple[int, int, int]]) -> tuple[int, int, int]:
+    """The class's colour, or one near it that no other segment has."""
+    rng = np.random.default_rng(len(taken))
+    for reach in count(1):
+        near = (color[0], color[1], color[2])
+        if near not in taken:
+            return near
+        red, green, blue = np.clip(color + rng.integers(-reach, reach + 1, 3), 0, 255).tolist()
+        if (red, green, blue) not in taken:
+            return red, green, blue
+    raise AssertionError("there are 16 million colours")
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
-    home = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / "ADEChallengeData2016"
-    classes = yaml.safe_load((CLASSES / "ade20k_150.yaml").read_text())
-    things = yaml.safe_load((CLASSES / "ade20k_instance.yaml").read_text())["ids"]
+    """Both splits."""
+    args = arguments(__doc__ or "")
+    root = args.root / "ADEChallengeData2016"
     categories = [
-        {"id": i, "name": n, "isthing": int(i in things)}
-        for i, n in zip(classes["ids"], classes["names"], strict=True)
+        {"id": k, "name": name, "isthing": int(k in THINGS), "color": color}
+        for k, (name, color) in enumerate(zip(CLASSES["names"], CLASSES["colors"], strict=True))
     ]
-    for split, short in (("training", "train"), ("validation", "val")):
-        files = sorted((home / "annotations_detectron2" / split).glob("*.png"))
-        if not files:
-            raise SystemExit("run datasets/prepare_ade20k_sem_seg.py first; see datasets/README.md")
-        goal = home / f"ade20k_panoptic_{short}"
-        goal.mkdir(exist_ok=True)
-        images, entries = [], []
-        for file in track(files, description=split):
-            semantic = np.asarray(Image.open(file))
-            instances = np.asarray(Image.open(home / "annotations_instance" / split / file.name))
-            ids, found = segments(semantic, instances, things)
-            png = np.stack([ids % 256, ids // 256 % 256, ids // 65536], 2).astype(np.uint8)
-            Image.fromarray(png).save(goal / file.name)
-            height, width = semantic.shape
-            name = f"{file.stem}.jpg"
-            images.append({"id": file.stem, "file_name": name, "width": width, "height": height})
-            entry = {"image_id": file.stem, "file_name": file.name, "segments_info": found}
-            entries.append(entry)
-        content = {"images": images, "annotations": entries, "categories": categories}
-        (home / f"ade20k_panoptic_{short}.json").write_text(json.dumps(content))
+    for name, split in SPLITS.items():
+        target = root / f"ade20k_panoptic_{name}"
+        target.mkdir(exist_ok=True, parents=True)
+        semantic, instance = (root / f / split for f in ("annotations", "annotations_instance"))
+        jobs = [
+            (f, semantic / f"{f.stem}.png", instance / f"{f.stem}.png", target / f"{f.stem}.png")
+            for f in files(root / "images" / split, "*.jpg")
+        ]
+        made = list(each(convert, jobs, args.workers, split))
+        content = {
+            "images": [image for image, _ in made],
+            "annotations": [annotation for _, annotation in made],
+            "categories": categories,
+        }
+        write_json(target.with_suffix(".json"), content)
 
 
 if __name__ == "__main__":

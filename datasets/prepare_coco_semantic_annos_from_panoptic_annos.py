@@ -1,55 +1,53 @@
-"""COCO: panoptic PNGs become semantic PNGs of classes 0..132, 255 where nothing is annotated.
+"""COCO panoptic PNGs -> semantic PNGs: classes 0..132, 255 where nothing is annotated.
 
-Not needed here (semantic truth is read from the panoptic files); for other tools.
-Reads   coco/panoptic_{train,val}2017 and annotations/panoptic_*.json
-Writes  coco/panoptic_semseg_{train,val}2017
-
-    DETECTRON2_DATASETS=/data python datasets/prepare_coco_semantic_annos_from_panoptic_annos.py
+coco/panoptic_*2017 and coco/annotations/panoptic_*2017.json -> coco/panoptic_semseg_*2017
 """
 
-import argparse
+from __future__ import annotations
+
 import json
-import os
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image
-from rich.progress import track
+from preparation import arguments, class_list, each, labels, run
 
-CLASSES = Path(__file__).parent / "classes" / "coco_panoptic.yaml"
+CLASS_OF = {number: k for k, number in enumerate(class_list("coco_panoptic")["ids"])}
+NOTHING = 255
+Job = tuple[Path, Path, dict[int, int]]  # panoptic PNG, semantic PNG, category by segment id
 
 
-def convert(entry: dict, source: Path, goal: Path, classes: dict[int, int]) -> None:
-    """One image."""
-    pixels = np.asarray(Image.open(source / entry["file_name"]), dtype=np.int64)
-    ids = pixels[..., 0] + 256 * pixels[..., 1] + 65536 * pixels[..., 2]
-    out = np.full(ids.shape, 255, np.uint8)
-    for segment in entry["segments_info"]:
-        out[ids == segment["id"]] = classes[segment["category_id"]]
-    Image.fromarray(out).save(goal / entry["file_name"])
+def convert(job: Job) -> None:
+    """One label image."""
+    source, target, categories = job
+    pixels = labels(source, 3).astype(np.uint32)
+    ids = pixels[..., 0] + 256 * pixels[..., 1] + 65536 * pixels[..., 2]  # (H, W)
+    found, place = np.unique(ids, return_inverse=True)
+    known = {number: CLASS_OF[category] for number, category in categories.items()}
+    classes = np.array([known.get(int(number), NOTHING) for number in found], np.uint8)
+    Image.fromarray(classes[place.reshape(ids.shape)]).save(target)
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
-    home = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / "coco"
-    ids = yaml.safe_load(CLASSES.read_text())["ids"]
-    classes = {number: k for k, number in enumerate(ids)}
+    """Validation first: it is short."""
+    args = arguments(__doc__ or "")
+    root = args.root / "coco"
     for split in ("val2017", "train2017"):
-        file = home / "annotations" / f"panoptic_{split}.json"
-        if not file.exists():
-            raise SystemExit(f"{file}: not there; see datasets/README.md")
-        goal = home / f"panoptic_semseg_{split}"
-        goal.mkdir(exist_ok=True)
-        entries = json.loads(file.read_text())["annotations"]
-        work = partial(convert, source=home / f"panoptic_{split}", goal=goal, classes=classes)
-        with ProcessPoolExecutor() as pool:
-            for _ in track(pool.map(work, entries, chunksize=32), split, total=len(entries)):
-                pass
+        path = root / "annotations" / f"panoptic_{split}.json"
+        if not path.is_file():
+            raise SystemExit(f"{path}: not found; see datasets/README.md for COCO's folders")
+        source, target = root / f"panoptic_{split}", root / f"panoptic_semseg_{split}"
+        target.mkdir(parents=True, exist_ok=True)
+        content = json.loads(path.read_bytes())
+        jobs: list[Job] = [
+            (
+                source / entry["file_name"],
+                target / entry["file_name"],
+                {s["id"]: s["category_id"] for s in entry["segments_info"]},
+            )
+            for entry in content["annotations"]
+        ]
+        run(each(convert, jobs, args.workers, split))
 
 
 if __name__ == "__main__":
