@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from segcore import build
 from segcore.config import Config, load_config, save_config, to_dict
 from segcore.contracts import Task
 from segcore.engine import log
-from segcore.engine.checkpoint import Checkpoints, restore_rng, rng_state
+from segcore.engine.checkpoint import Checkpoints
 from segcore.engine.evaluate import evaluate
 from segcore.engine.launch import Fabric, launch
+from segcore.engine.run import Run
 from segcore.engine.trainer import NonFiniteError, Trainer
-from segcore.engine.weights import load_weights
+from segcore.engine.weights import load_weights, read_checkpoint
 from segcore.errors import ConfigError, DataError, WeightsError
 from segcore.evaluation.table import format_table
 from segcore.evaluation.writers import write_json
@@ -59,118 +60,85 @@ def test(cfg: Config, task: Task, fabric: Fabric) -> dict[str, float]:
     return results
 
 
-class Run:
-    """A training run and its folder."""
-
-    def __init__(self, cfg: Config, task: Task, metadata: Metadata, fabric: Fabric) -> None:
-        self.cfg, self.task, self.metadata, self.fabric = cfg, task, metadata, fabric
-        self.folder = Path(cfg.OUTPUT_DIR)
-        self.checkpoints = Checkpoints(self.folder)
-        first = fabric.is_global_zero
-        self.log = log.RunLog(self.folder, cfg.SOLVER.MAX_ITER) if first else None
-        self.trainer = Trainer(
-            task,
-            *build.build_optimizer(cfg, task.model),
-            fabric,
-            **build.clipping(cfg),
-            accumulate=cfg.SOLVER.ACCUMULATE,
-            log=self.log,
-            folder=self.folder,
-        )
-
-    def save(self, iteration: int, name: str = "") -> None:
-        """A checkpoint under official names, with all that --resume needs."""
-        if self.fabric.is_global_zero:
-            content: dict[str, Any] = {
-                "model": self.task.official(self.task.model.state_dict()),
-                "trainer": self.trainer.state(),
-                "rng": rng_state(),
-                "iteration": iteration,
-                "config": to_dict(self.cfg),
-                "metadata": self.metadata.to_dict(),
-            }
-            self.checkpoints.save(content, name or f"model_{iteration - 1:07d}")
-        self.fabric.barrier()
-
-    def resume(self) -> bool:
-        """Take up the last checkpoint; False where there is none."""
-        content = self.checkpoints.last()
-        if content is None:
-            return False
-        load_weights(self.task.model, content["model"], self.task.renames)
-        self.trainer.restore(content["trainer"])
-        restore_rng(content["rng"])
-        logger.info("resumed at iteration %d", self.trainer.iteration)
-        return True
-
-    def evaluated(self, iteration: int) -> None:
-        """Evaluate and log."""
-        found = test(self.cfg, self.task, self.fabric)
-        if self.log:
-            self.log.write({"iteration": iteration} | found, iteration)
-
-
 def train(cfg: Config, args: argparse.Namespace, fabric: Fabric) -> int:
-    metadata = build.train_metadata(cfg)
+    metadata, folder = build.train_metadata(cfg), Path(cfg.OUTPUT_DIR)
     task = build.build_task(cfg, metadata)
+    book = log.RunLog(folder, cfg.SOLVER.MAX_ITER) if fabric.is_global_zero else None
+    optimizer, schedule = build.build_optimizer(cfg, task.model)
+    clip, accumulate = build.clipping(cfg), cfg.SOLVER.ACCUMULATE
+    trainer = Trainer(
+        task, optimizer, schedule, fabric, **clip, accumulate=accumulate, log=book, folder=folder
+    )
+    about = {"config": to_dict(cfg), "metadata": metadata.to_dict()}
+    run = Run(task, trainer, fabric, Checkpoints(folder), about)
     if fabric.is_global_zero:
-        save_config(cfg, Path(cfg.OUTPUT_DIR) / "config.yaml")
-    run = Run(cfg, task, metadata, fabric)
+        save_config(cfg, folder / "config.yaml")
     if not (args.resume and run.resume()) and cfg.MODEL.WEIGHTS:
         load_weights(task.model, cfg.MODEL.WEIGHTS, task.renames)
-    every = [(cfg.SOLVER.CHECKPOINT_PERIOD, run.save), (cfg.TEST.EVAL_PERIOD, run.evaluated)]
-    start = run.trainer.iteration
-    batches = build.train_batches(cfg, task, fabric, start)
-    done = run.trainer.fit(batches, cfg.SOLVER.MAX_ITER, every)
-    command = f"{sys.executable} {' '.join(sys.argv)}"
-    if not done:
-        run.save(run.trainer.iteration)
-        resume = (
-            command if args.resume else command.replace("train_net.py", "train_net.py --resume")
+
+    def judge(iteration: int) -> None:
+        found = test(cfg, task, fabric)
+        if book and found:
+            book.write({"iteration": iteration} | found, iteration)
+
+    batches = build.train_batches(cfg, task, fabric, trainer.iteration)
+    every = [(cfg.SOLVER.CHECKPOINT_PERIOD, run.save), (cfg.TEST.EVAL_PERIOD, judge)]
+    done = trainer.fit(batches, cfg.SOLVER.MAX_ITER, every)
+    run.save_as("model_final" if done else f"model_{max(trainer.iteration - 1, 0):07d}")
+    if done:
+        judge(trainer.iteration)
+    if book:
+        book.close()
+        say_next(folder, trainer.iteration, done)
+    return 0 if done or not book else 128 + (trainer.signals.caught or 15)
+
+
+def say_next(folder: Path, iteration: int, done: bool) -> None:
+    """The command to type now."""
+    final, config = shlex.quote(f"{folder}/model_final.pth"), shlex.quote(f"{folder}/config.yaml")
+    if done:
+        look = f"python tools/demo.py --config-file {config} --weights {final}"
+        logger.info(
+            "done: %s; look at it with\n  %s --input 'photos/*.jpg' --output out", final, look
         )
-        logger.info("stopped at iteration %d; go on with\n  %s", run.trainer.iteration, resume)
-        return 143
-    run.save(run.trainer.iteration, "model_final")
-    if cfg.DATASETS.TEST:
-        run.evaluated(run.trainer.iteration)
-    if run.log:
-        run.log.close()
-    final = Path(cfg.OUTPUT_DIR) / "model_final.pth"
-    logger.info(
-        "done: %s; look at it with\n  python tools/demo.py --config-file %s --input 'photos/*.jpg'"
-        " --output out --weights %s",
-        final,
-        Path(cfg.OUTPUT_DIR) / "config.yaml",
-        final,
+        return
+    flags = [] if "--resume" in sys.argv else ["--resume"]
+    command = shlex.join(["python", sys.argv[0], *flags, *sys.argv[1:]])
+    logger.info("stopped at iteration %d; go on with\n  %s", iteration, command)
+
+
+def eval_only(cfg: Config, args: argparse.Namespace, fabric: Fabric) -> int:
+    """Judge MODEL.WEIGHTS, or with --resume the last checkpoint of OUTPUT_DIR."""
+    if not cfg.DATASETS.TEST:
+        raise ConfigError("DATASETS.TEST is empty; name a data set to evaluate on")
+    content: dict[str, Any] | None = (
+        Checkpoints(Path(cfg.OUTPUT_DIR)).last() if args.resume else None
     )
+    if content is None and not cfg.MODEL.WEIGHTS:
+        raise ConfigError("--eval-only needs weights; add MODEL.WEIGHTS path/to/checkpoint")
+    content = content or read_checkpoint(cfg.MODEL.WEIGHTS)
+    known = content.get("metadata")  # the classes as the checkpoint was trained with
+    task = build.build_task(cfg, Metadata.from_dict(known) if known else None)
+    load_weights(task.model, content["model"], task.renames)
+    task.model.to(fabric.device)
+    test(cfg, task, fabric)
     return 0
 
 
 def main(args: argparse.Namespace) -> int:
     cfg = load_config(args.config_file, args.opts)
-    if args.dist_url.startswith("tcp://"):
-        host, _, port = args.dist_url.removeprefix("tcp://").rpartition(":")
-        os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": port}
-    os.environ.setdefault("NODE_RANK", str(args.machine_rank))
     fabric = launch(
         num_gpus=args.num_gpus,
         num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
         device=cfg.MODEL.DEVICE,
         precision=build.precision(cfg),
     )
     log.set_up(Path(cfg.OUTPUT_DIR), fabric.global_rank)
-    fabric.seed_everything(cfg.SEED if cfg.SEED >= 0 else None, verbose=False)
-    if not args.eval_only:
-        return train(cfg, args, fabric)
-    task = build.build_task(cfg)
-    if not cfg.MODEL.WEIGHTS:
-        raise ConfigError("--eval-only needs weights; add MODEL.WEIGHTS path/to/checkpoint")
-    load_weights(task.model, cfg.MODEL.WEIGHTS, task.renames)
-    task.model.to(fabric.device)
-    if not cfg.DATASETS.TEST:
-        raise ConfigError("DATASETS.TEST is empty; name a data set to evaluate on")
-    test(cfg, task, fabric)
-    return 0
+    # every rank draws its own random numbers; the weights are those of rank 0
+    fabric.seed_everything(max(cfg.SEED, 0) + fabric.global_rank, verbose=False)
+    return eval_only(cfg, args, fabric) if args.eval_only else train(cfg, args, fabric)
 
 
 if __name__ == "__main__":

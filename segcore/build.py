@@ -16,7 +16,7 @@ from segcore.contracts import Evaluator, Task
 from segcore.data.catalog import dataset_metadata, load_dataset
 from segcore.data.loader import TestLoader, train_loader
 from segcore.data.store import Records
-from segcore.engine.launch import Fabric
+from segcore.engine.launch import Fabric, choose_precision
 from segcore.engine.optim import (
     Decay,
     Schedule,
@@ -177,7 +177,8 @@ def build_optimizer(cfg: Config, model: nn.Module) -> tuple[Optimizer, Schedule]
     solver = cfg.SOLVER
     decay = Decay(solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_NORM, solver.WEIGHT_DECAY_EMBED)
     groups = parameter_groups(model, solver.BASE_LR, solver.BACKBONE_MULTIPLIER, decay)
-    optimizer = make_optimizer(solver.OPTIMIZER, groups, solver.MOMENTUM)
+    fused = choose_precision(precision(cfg), cfg.MODEL.DEVICE) != "fp16"
+    optimizer = make_optimizer(solver.OPTIMIZER, groups, solver.MOMENTUM, fused)
     warmup = (solver.WARMUP_ITERS, solver.WARMUP_FACTOR, solver.WARMUP_METHOD)
     if solver.LR_SCHEDULER_NAME == "WarmupPolyLR":
         power, ending = solver.POLY_LR_POWER, solver.POLY_LR_CONSTANT_ENDING
@@ -192,13 +193,16 @@ def build_optimizer(cfg: Config, model: nn.Module) -> tuple[Optimizer, Schedule]
 
 
 def clipping(cfg: Config) -> dict[str, float]:
-    """The trainer's clip_norm and clip_value."""
+    """What of the gradients the trainer clips, by its arguments' names."""
     clip = cfg.SOLVER.CLIP_GRADIENTS
-    if not clip.ENABLED or clip.CLIP_VALUE <= 0:
-        return {"clip_norm": 0.0, "clip_value": 0.0}
-    if clip.CLIP_TYPE in ("full_model", "norm"):
-        return {"clip_norm": clip.CLIP_VALUE, "clip_value": 0.0}
-    return {"clip_norm": 0.0, "clip_value": clip.CLIP_VALUE}
+    names = {"full_model": "clip_norm", "value": "clip_value", "norm": "clip_each"}
+    if clip.CLIP_TYPE not in names:
+        raise ConfigError(
+            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE {clip.CLIP_TYPE!r}: expected {', '.join(names)}"
+        )
+    limit = clip.CLIP_VALUE if clip.ENABLED else 0.0
+    none = dict.fromkeys(names.values(), 0.0)
+    return none | {names[clip.CLIP_TYPE]: limit, "norm_type": clip.NORM_TYPE}
 
 
 def precision(cfg: Config) -> str:

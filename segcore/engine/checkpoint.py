@@ -28,11 +28,11 @@ def save_atomic(content: dict[str, Any], path: Path) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:  # torch's writer has RuntimeError for a full disk
         temporary.unlink(missing_ok=True)
         raise OSError(
-            f"{path}: the checkpoint could not be written ({error}); free some disk space;"
-            " earlier checkpoints are untouched"
+            f"{path}: could not be written ({error}); free some disk space or choose another"
+            " OUTPUT_DIR; earlier checkpoints are untouched"
         ) from error
 
 
@@ -77,24 +77,36 @@ class Checkpoints:
 
     def save(self, content: dict[str, Any], name: str) -> None:
         """Write `name`.pth, make it the last, and drop old numbered ones."""
+        for left in self.folder.glob("model_*.pth.tmp"):  # by a run that was killed while saving
+            left.unlink(missing_ok=True)
         save_atomic(content, self.folder / f"{name}.pth")
         pointer = self.folder / "last_checkpoint.tmp"
         pointer.write_text(f"{name}.pth")
         os.replace(pointer, self.folder / "last_checkpoint")
         for old in self.numbered()[: -self.keep]:
-            old.unlink()
+            old.unlink(missing_ok=True)
 
     def numbered(self) -> list[Path]:
         """model_0000099.pth ..., oldest first."""
         return sorted(self.folder.glob("model_[0-9]*.pth"))
 
     def last(self) -> dict[str, Any] | None:
-        """The newest that can be read; a damaged one is passed over with a warning."""
+        """The newest that can be read, None where there is none at all.
+
+        A damaged one is passed over with a warning; if all are damaged, that is an error: to start
+        anew in their place would be no resume.
+        """
         pointer = self.folder / "last_checkpoint"
         named = [self.folder / pointer.read_text().strip()] if pointer.exists() else []
-        for path in dict.fromkeys([*named, *reversed(self.numbered())]):
+        tried = list(dict.fromkeys([*named, *reversed(self.numbered())]))
+        for path in tried:
             try:
                 return read_checkpoint(path)
             except WeightsError as error:
                 logger.warning("passed over: %s", error)
+        if tried:
+            raise WeightsError(
+                f"{self.folder}: none of {', '.join(p.name for p in tried)} can be read; start anew"
+                " without --resume, in another OUTPUT_DIR"
+            )
         return None

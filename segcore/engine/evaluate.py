@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -13,9 +15,13 @@ from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from segcore.contracts import Evaluator, Task
+from segcore.engine.log import console
 from segcore.structures import Batch, Record, Result
 
 logger = logging.getLogger(__name__)
+
+CHUNK = 256  # parts of a rank that travel at once
+PERIOD = 30.0  # seconds between two lines of progress where there is no terminal
 
 
 def evaluate(
@@ -32,19 +38,14 @@ def evaluate(
     """
     training = task.model.training
     task.model.eval()
-    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = fabric.is_global_zero and sys.stdout.isatty()
-    total = len(loader) if hasattr(loader, "__len__") else None  # type: ignore[arg-type]
-    with torch.inference_mode(), Progress(*columns, disable=not shown) as progress:
-        bar = progress.add_task("", total=total)
-        for batch in loader:
+    with torch.inference_mode():
+        for batch in _watched(loader, fabric):
             outputs = task.model(batch.images.to(fabric.device), batch.sizes, aux=False)
             for result, record in zip(task.postprocess(outputs, batch), batch.records, strict=True):
                 for evaluator in evaluators:
                     evaluator.update(result, record)
                 if keep:
                     keep(result, record)
-            progress.advance(bar)
     task.model.train(training)
     metrics: dict[str, float] = {}
     for evaluator in evaluators:
@@ -52,15 +53,39 @@ def evaluate(
         if fabric.is_global_zero:
             found = evaluator.compute()
             if twice := metrics.keys() & found.keys():
-                raise ValueError(f"two evaluators give {sorted(twice)}")
+                raise ValueError(f"two evaluators give {sorted(twice)}; one of them must rename")
             metrics |= found
     return metrics
 
 
+def _watched(loader: Iterable[Batch], fabric: Fabric) -> Iterator[Batch]:
+    """The batches, with a progress bar on rank 0's terminal, or a line now and then in a log."""
+    total = len(loader) if isinstance(loader, Sized) else None
+    shown = fabric.is_global_zero and sys.stdout.isatty()
+    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    start = told = time.perf_counter()
+    with Progress(*columns, console=console(), disable=not shown, transient=True) as progress:
+        bar = progress.add_task("", total=total)
+        for done, batch in enumerate(loader, 1):
+            yield batch
+            progress.advance(bar)
+            now = time.perf_counter()
+            if not shown and now - told > PERIOD:
+                told, each = now, (now - start) / done
+                left = timedelta(seconds=int(each * (total - done))) if total else "unknown"
+                logger.info("evaluated %d/%s  eta %s  %.3f s/batch", done, total, left, each)
+
+
 def _gathered(parts: list[Any], fabric: Fabric) -> list[Any]:
-    """All ranks' parts, in rank order, on rank 0."""
+    """All ranks' parts, in rank order, on rank 0; a few at a time, so that no copy is large."""
     if fabric.world_size == 1:
         return parts
-    everyone: list[Any] | None = [None] * fabric.world_size if fabric.is_global_zero else None
-    dist.gather_object(parts, everyone)
-    return [part for rank in everyone or [] for part in rank]
+    lengths: list[int] = [0] * fabric.world_size
+    dist.all_gather_object(lengths, len(parts))
+    ranks: list[list[Any]] = [[] for _ in lengths]
+    for start in range(0, max(lengths), CHUNK):
+        piece: list[Any] | None = [None] * len(lengths) if fabric.is_global_zero else None
+        dist.gather_object(parts[start : start + CHUNK], piece)
+        for rank, more in zip(ranks, piece or [], strict=False):
+            rank += more
+    return [part for rank in ranks for part in rank]

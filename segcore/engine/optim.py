@@ -50,12 +50,18 @@ def parameter_groups(
     return [{"params": p, "lr": lr, "weight_decay": wd} for (lr, wd), p in groups.items()]
 
 
-def make_optimizer(name: str, groups: list[dict[str, object]], momentum: float) -> Optimizer:
-    """ADAMW or SGD."""
+def make_optimizer(
+    name: str, groups: list[dict[str, object]], momentum: float, fused: bool = False
+) -> Optimizer:
+    """ADAMW or SGD.
+
+    Args:
+        fused: one kernel for all; not with fp16's scaler, whose clipping it does not allow.
+    """
     if name == "ADAMW":
-        return torch.optim.AdamW(groups, foreach=True)
+        return torch.optim.AdamW(groups, fused=fused, foreach=not fused)
     if name == "SGD":
-        return torch.optim.SGD(groups, lr=0.1, momentum=momentum, foreach=True)
+        return torch.optim.SGD(groups, lr=0.1, momentum=momentum, fused=fused, foreach=not fused)
     raise ConfigError(f"SOLVER.OPTIMIZER {name!r}: expected ADAMW or SGD")
 
 
@@ -64,7 +70,9 @@ def _warmup(iteration: int, iters: int, factor: float, method: str) -> float:
         return 1.0
     if method == "constant":
         return factor
-    return factor + (1 - factor) * iteration / iters
+    if method == "linear":
+        return factor + (1 - factor) * iteration / iters
+    raise ConfigError(f"SOLVER.WARMUP_METHOD {method!r}: expected linear or constant")
 
 
 def poly(*, max_iter: int, power: float, ending: float, warmup: tuple[int, float, str]) -> Schedule:

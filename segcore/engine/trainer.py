@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 import logging
-import math
-import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from segcore.contracts import Task
-from segcore.engine.checkpoint import save_atomic
+from segcore.engine.finite import NonFiniteError, check_finite
 from segcore.engine.log import RunLog
 from segcore.engine.optim import Schedule
+from segcore.engine.signals import StopSignals
+from segcore.errors import WeightsError
 from segcore.structures import Batch
 
 logger = logging.getLogger(__name__)
 
 Action = tuple[int, Callable[[int], None]]  # period in iterations (0: never), what to do
 
+__all__ = ["Action", "NonFiniteError", "Trainer"]
 
-class NonFiniteError(FloatingPointError):
-    """A loss or gradient stopped being a number."""
+
+@dataclass(slots=True)
+class _Step:
+    """A step whose numbers are on their way to the host."""
+
+    iteration: int
+    names: list[str]
+    numbers: Tensor  # (2, names) on the host once `ready`: this rank's, and the mean of all
+    ready: torch.cuda.Event | None
+    batches: list[Batch]  # as the loader gave them: on the host
+    rate: float
+    data_time: float
+    write: bool
 
 
 class Trainer:
@@ -37,7 +50,10 @@ class Trainer:
     Args:
         clip_norm: of all gradients together; 0: none.
         clip_value: of each gradient value; 0: none.
+        clip_each: norm of each parameter's gradient; 0: none.
+        norm_type: which norm `clip_each` means.
         accumulate: batches to one optimizer step.
+        folder: where a batch with a non-finite loss is kept.
     """
 
     def __init__(
@@ -49,128 +65,175 @@ class Trainer:
         *,
         clip_norm: float = 0.01,
         clip_value: float = 0.0,
+        clip_each: float = 0.0,
+        norm_type: float = 2.0,
         accumulate: int = 1,
         log: RunLog | None = None,
         folder: Path | None = None,
     ) -> None:
         self.task, self.schedule, self.fabric = task, schedule, fabric
-        self.model, self.optimizer = fabric.setup(task.model, optimizer)
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
-        self.clip_norm, self.clip_value, self.accumulate = clip_norm, clip_value, accumulate
+        self.model, self.optimizer = fabric.setup(task.model, optimizer)
+        self.clip_norm, self.clip_value = clip_norm, clip_value
+        self.clip_each, self.norm_type = clip_each, norm_type
+        self.accumulate = accumulate
         self.log, self.folder = log, folder
+        self.period = log.period if log else 20
         self.iteration = 0
+        self.signals = StopSignals()
         self.stopping = False
+        self._flying: _Step | None = None
 
     def fit(self, batches: Iterator[Batch], stop: int, every: list[Action]) -> bool:
         """Train up to iteration `stop`; False where a signal ended it before."""
         self.model.train()
-        restore = self._catch_signals()
-        try:
-            while self.iteration < stop and not self.stopping:
-                self._set_rate()
+        with self.signals:
+            while self.iteration < stop and not self._told_to_stop():
+                rate = self._set_rate()
                 begun = time.perf_counter()
                 parts = [next(batches) for _ in range(self.accumulate)]
                 waited = time.perf_counter() - begun
-                losses = self.step([batch.to(self.fabric.device) for batch in parts])
+                losses = self.step(parts)
                 self.iteration += 1
-                self._report(losses, parts, waited, last=self.iteration == stop)
-                for period, action in every:
-                    if period and self.iteration % period == 0 and self.iteration < stop:
-                        action(self.iteration)
-                        self.model.train()
-        finally:
-            restore()
+                last = self.iteration == stop
+                due = [act for period, act in every if period and self.iteration % period == 0]
+                self._send(losses, parts, rate, waited, last)
+                if last or due:
+                    self._land()
+                if not last:  # after the last one the caller acts
+                    self._act(due)
+            self._land()
         return self.iteration >= stop
 
     def step(self, batches: list[Batch]) -> dict[str, Tensor]:
         """One optimizer step. An accumulated batch counts as one more rank would."""
-        local = torch.stack([batch.counts() for batch in batches]).mean(0)  # (2,)
-        mean: Any = self.fabric.all_reduce(local.to(self.fabric.device), reduce_op="mean")
-        counts = mean.clamp(min=1)
+        counts, stop_asked = self._counts(batches)
         total: dict[str, Tensor] = {}
-        for i, batch in enumerate(batches):
+        for i, part in enumerate(batches):
+            batch = part.to(self.fabric.device)
             with self.fabric.no_backward_sync(self.model, enabled=i < len(batches) - 1):
                 outputs = self.model(batch.images, batch.sizes, batch.targets)
                 losses = self.task.losses(outputs, batch.targets, counts)
                 self.fabric.backward(torch.stack(list(losses.values())).sum() / len(batches))
             for name, value in losses.items():
                 total[name] = total.get(name, 0) + value.detach() / len(batches)
-        if self.clip_norm > 0:
-            self.fabric.clip_gradients(
-                self.model, self.optimizer, max_norm=self.clip_norm, error_if_nonfinite=False
-            )
-        elif self.clip_value > 0:
-            self.fabric.clip_gradients(self.model, self.optimizer, clip_val=self.clip_value)
+        norm = self._clip()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return total
+        return total | {"grad_norm": norm, "stop_asked": stop_asked}
 
     def state(self) -> dict[str, Any]:
         """What a resume needs besides the model."""
-        return {"optimizer": self.optimizer.state_dict(), "iteration": self.iteration}
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "iteration": self.iteration,
+            "scaler": self.fabric.strategy.precision.state_dict(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (ValueError, KeyError) as error:
+            raise WeightsError(
+                f"the checkpoint's optimizer does not fit this model ({error}); resume with the"
+                " config that the run was started with, or start a new run from its weights with"
+                " MODEL.WEIGHTS and another OUTPUT_DIR"
+            ) from None
+        if state.get("scaler"):
+            self.fabric.strategy.precision.load_state_dict(state["scaler"])
         self.iteration = state["iteration"]
 
-    @property
-    def plain_model(self) -> nn.Module:
-        """The model without Fabric's wrapper."""
-        return self.task.model
+    def _act(self, due: list[Callable[[int], None]]) -> None:
+        """Save, evaluate: whatever is due between two steps."""
+        for action in due:
+            if self.log:
+                self.log.pause()
+            action(self.iteration)
+            self.model.train()
+        if due and self.log:
+            self.log.rest()
 
-    def _set_rate(self) -> None:
+    def _counts(self, batches: list[Batch]) -> tuple[Tensor, Tensor]:
+        """(2,) segments and segments x views of a batch, on average; whether a rank should stop."""
+        local = torch.stack([batch.counts() for batch in batches]).mean(0)
+        asked = torch.tensor([float(bool(self.signals.caught))])
+        mean: Any = self.fabric.all_reduce(
+            torch.cat((local, asked)).to(self.fabric.device), reduce_op="mean"
+        )
+        return mean[:2].clamp(min=1), mean[2]
+
+    def _clip(self) -> Tensor:
+        """Clip as asked for; the norm of all gradients, 0 where nobody has measured it."""
+        fabric, model, optimizer = self.fabric, self.model, self.optimizer
+        if self.clip_norm > 0:
+            norm: Any = fabric.clip_gradients(
+                model, optimizer, max_norm=self.clip_norm, error_if_nonfinite=False
+            )
+            return norm
+        if self.clip_value > 0:
+            fabric.clip_gradients(model, optimizer, clip_val=self.clip_value)
+        elif self.clip_each > 0:
+            fabric.clip_gradients(model, optimizer, clip_val=torch.inf)  # undoes fp16's scaling
+            for parameter in self.task.model.parameters():
+                clip_grad_norm_(parameter, self.clip_each, self.norm_type)
+        return torch.zeros((), device=fabric.device)
+
+    def _set_rate(self) -> float:
         factor = self.schedule(self.iteration)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
+        return factor * max(self.base_rates)
 
-    def _report(
-        self, losses: dict[str, Tensor], batches: list[Batch], waited: float, last: bool
+    def _told_to_stop(self) -> bool:
+        """A signal here; with several ranks, what all of them know since the last step."""
+        alone = self.fabric.world_size == 1
+        return bool(self.signals.caught) if alone else self.stopping
+
+    def _send(
+        self,
+        losses: dict[str, Tensor],
+        parts: list[Batch],
+        rate: float,
+        waited: float,
+        last: bool,
     ) -> None:
-        period = self.log.period if self.log else 20
-        due = last or self.iteration % period == 0 or self.fabric.device.type == "cpu"
-        values = None
-        if due:  # the one wait for the device
-            numbers = torch.stack(list(losses.values())).tolist()
-            values = dict(zip(losses, numbers, strict=True))
-            bad = [f"{k} = {v}" for k, v in values.items() if not math.isfinite(v)]
-            if bad:
-                self._stop_non_finite(bad, batches)
+        """Start the copy to the host; on a GPU it is looked at one step later, for no wait."""
+        write = last or self.iteration % self.period == 0
+        local = torch.stack(list(losses.values())).float()
+        mean: Any = self.fabric.all_reduce(local.clone(), reduce_op="mean") if write else local
+        numbers = torch.stack((local, mean)).to("cpu", non_blocking=True)
+        ready = None
+        if local.is_cuda:
+            ready = torch.cuda.Event()
+            ready.record()
+        self._land()
+        self._flying = _Step(
+            self.iteration, list(losses), numbers, ready, parts, rate, waited, write
+        )
+        if ready is None:
+            self._land()
+
+    def _land(self) -> None:
+        """Look at the numbers of the step before: stop if they are none, log them if it is time."""
+        step, self._flying = self._flying, None
+        if step is None:
+            return
+        if step.ready:
+            step.ready.synchronize()
+        local, mean = (
+            dict(zip(step.names, row, strict=True)) for row in step.numbers.double().tolist()
+        )
+        self.stopping = local.pop("stop_asked") > 0
+        del mean["stop_asked"]
+        scaled = bool(self.fabric.strategy.precision.state_dict())
+        judged = {k: v for k, v in local.items() if not (scaled and k == "grad_norm")}
+        check_finite(judged, step.iteration, step.batches, self.folder, self.fabric.global_rank)
         if self.log:
-            write = last or self.iteration % period == 0
-            rate = max(group["lr"] for group in self.optimizer.param_groups)
             self.log.step(
-                self.iteration,
-                values if write else None,
-                rate=rate,
-                data_time=waited,
+                step.iteration,
+                mean if step.write else None,
+                rate=step.rate,
+                data_time=step.data_time,
                 device=self.fabric.device,
             )
-
-    def _stop_non_finite(self, bad: list[str], batches: list[Batch]) -> None:
-        images = [record.id for batch in batches for record in batch.records]
-        saved = ""
-        if self.folder:
-            path = self.folder / "nonfinite_batch.pt"
-            content = {"images": [b.images.cpu() for b in batches], "ids": [str(i) for i in images]}
-            save_atomic(content, path)
-            saved = f"; the batch is in {path}"
-        raise NonFiniteError(
-            f"iteration {self.iteration}: {', '.join(bad[:4])} (of {len(bad)}), images {images}"
-            f"{saved}; lower SOLVER.BASE_LR, or train in SOLVER.AMP.PRECISION fp32"
-        )
-
-    def _catch_signals(self) -> Callable[[], None]:
-        """SIGTERM and Ctrl-C end the run after the step in hand."""
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            logger.warning("signal %d: stopping after this step", number)
-            self.stopping = True
-
-        old = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
-
-        def restore() -> None:
-            for number, handler in old.items():
-                signal.signal(number, handler)
-
-        return restore

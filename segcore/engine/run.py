@@ -1,0 +1,101 @@
+"""A training run and its folder: what is saved, when, and how it is taken up again."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch.distributed as dist
+from lightning_fabric import Fabric
+
+from segcore.contracts import Task
+from segcore.engine.checkpoint import Checkpoints, restore_rng, rng_state
+from segcore.engine.trainer import Trainer
+from segcore.engine.weights import load_weights
+from segcore.errors import WeightsError
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1  # of what a checkpoint holds
+
+
+class Run:
+    """Saves and resumes a trainer.
+
+    Args:
+        about: what else a checkpoint carries, as plain values: config, metadata.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        trainer: Trainer,
+        fabric: Fabric,
+        checkpoints: Checkpoints,
+        about: dict[str, Any],
+    ) -> None:
+        self.task, self.trainer, self.fabric = task, trainer, fabric
+        self.checkpoints, self.about = checkpoints, about
+
+    def save(self, iteration: int) -> None:
+        """A checkpoint between two steps; a full disk is told of, and training goes on."""
+        try:
+            self.save_as(f"model_{iteration - 1:07d}")
+        except OSError as error:
+            logger.error("%s; training goes on without it", error)
+
+    def save_as(self, name: str) -> None:
+        """A checkpoint under official names, with all that an exact resume needs.
+
+        Raises OSError on rank 0 if it could not be written.
+        """
+        states = _of_all_ranks(rng_state(), self.fabric)
+        problem: OSError | None = None
+        if self.fabric.is_global_zero:
+            content = {
+                "model": self.task.official(self.task.model.state_dict()),
+                "trainer": self.trainer.state(),
+                "iteration": self.trainer.iteration,
+                "rng": states,
+                "version": VERSION,
+            }
+            try:
+                self.checkpoints.save(content | self.about, name)
+            except OSError as error:
+                problem = error
+        self.fabric.barrier()
+        if problem:
+            raise problem
+
+    def resume(self) -> bool:
+        """Take up the last checkpoint; False where there is none."""
+        content = self.checkpoints.last()
+        if content is None:
+            logger.info("%s has no checkpoint to resume from", self.checkpoints.folder)
+            return False
+        if missing := {"model", "trainer", "rng"} - content.keys():
+            raise WeightsError(
+                f"{self.checkpoints.folder}: the last checkpoint lacks {sorted(missing)}: it cannot"
+                " be resumed; start from its weights with MODEL.WEIGHTS instead"
+            )
+        load_weights(self.task.model, content["model"], self.task.renames)
+        self.trainer.restore(content["trainer"])
+        states, rank = content["rng"], self.fabric.global_rank
+        if len(states) == self.fabric.world_size:
+            restore_rng(states[rank])
+        else:
+            logger.warning(
+                "the run had %d processes, now there are %d: it goes on, but not bit for bit",
+                len(states),
+                self.fabric.world_size,
+            )
+        logger.info("resumed at iteration %d", self.trainer.iteration)
+        return True
+
+
+def _of_all_ranks(value: dict[str, Any], fabric: Fabric) -> list[dict[str, Any]]:
+    if fabric.world_size == 1:
+        return [value]
+    found: list[Any] | None = [None] * fabric.world_size if fabric.is_global_zero else None
+    dist.gather_object(value, found)
+    return found or []
