@@ -28,7 +28,7 @@ INSIDE_SEGCORE = {  # the same rule among segcore's own parts
 DOORS = {  # third parties, and the only places that may import them
     "lightning": ("segcore/engine/",),
     "omegaconf": ("segcore/config.py",),
-    "pycocotools": ("segcore/masks.py", "segcore/data/readers.py", "segcore/evaluation/"),
+    "pycocotools": ("segcore/masks.py", "segcore/evaluation/"),
     "timm": ("segcore/nn/backbones.py",),
     "vernier": ("segcore/evaluation/",),
     "torchvision": ("maskrefine/regions.py",),

@@ -19,7 +19,7 @@ from typing import Any
 
 from segcore.data.classes import head_of, metadata_of, read_yaml
 from segcore.data.readers import READERS
-from segcore.data.sources import IMAGE_SUFFIXES, Spec
+from segcore.data.sources import IMAGE_SUFFIXES, Spec, images_by_stem
 from segcore.data.store import Records
 from segcore.errors import DataError
 from segcore.structures import Metadata, Record
@@ -118,28 +118,40 @@ def _from_path(name: str) -> dict[str, Any]:
             f"{path}: not found (looked for {path.absolute()}); a data set is a name of the"
             " catalogue, or the path of a COCO JSON or of a folder of label images"
         )
-    entry: dict[str, Any] = {"annotations": path}
     if path.is_dir():
-        entry["reader"] = "label_png"
-        beside = [f"../images/{path.name}", f"../../images/{path.name}", "../images"]
-        places = [*beside, "../../images"]
+        reader, wanted = "label_png", _beside_labels(path)
+        places = [
+            f"../images/{path.name}",
+            f"../../images/{path.name}",
+            "../images",
+            "../../images",
+        ]
     else:
-        entry["reader"] = "coco_panoptic" if head_of(path).panoptic else "coco_instances"
+        head = head_of(path)
+        reader, wanted = "coco_panoptic" if head.panoptic else "coco_instances", [head.image or ""]
         stem = path.stem.removeprefix("panoptic_").removeprefix("instances_")
         beside = [stem, f"../{stem}", f"images/{stem}", f"../images/{stem}"]
         places = [*beside, "images", "../images", "."]
     start = path if path.is_dir() else path.parent
-    return entry | {"images": Path(images).expanduser() if images else _guess(path, start, places)}
+    folders = [(start / place).resolve() for place in places]
+    folder = Path(images).expanduser() if images else _guess(path, folders, wanted)
+    return {"annotations": path, "reader": reader, "images": folder}
 
 
-def _guess(path: Path, start: Path, places: list[str]) -> Path:
-    tried = [(start / place).resolve() for place in places]
-    for folder in tried:
-        if folder.is_dir() and any(p.suffix.lower() in IMAGE_SUFFIXES for p in folder.iterdir()):
+def _beside_labels(folder: Path) -> list[str]:
+    """What the photograph of the first label image may be called."""
+    stem = next(iter(sorted(images_by_stem(folder))), "")
+    return [stem + suffix for suffix in (*IMAGE_SUFFIXES, *map(str.upper, IMAGE_SUFFIXES))]
+
+
+def _guess(path: Path, folders: list[Path], wanted: list[str]) -> Path:
+    """The first folder that has one of the wanted images, or is packed into a zip file."""
+    for folder in folders:
+        if any((folder / name).exists() for name in wanted):
             return folder
         if folder.with_name(f"{folder.name}.zip").is_file():
             return folder
     raise DataError(
-        f"{path}: found no folder of images; tried {', '.join(map(str, tried))}; name it:"
-        f" {path}@IMAGES"
+        f"{path}: found no folder of images (with {wanted[0]!r} in it); tried"
+        f" {', '.join(map(str, folders))}; name it: {path}@IMAGES"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Head:
 
     categories: list[dict[str, Any]]
     panoptic: bool
+    image: str | None  # file name of the first one
 
 
 def head_of(path: Path) -> Head:
@@ -61,21 +62,24 @@ def head_of(path: Path) -> Head:
 
 @lru_cache(maxsize=64)  # a big file takes seconds, and its classes are asked for more than once
 def _read_head(path: Path, _changed: int, _size: int) -> Head:
-    seen: list[bool] = []
+    first: dict[str, dict[str, Any]] = {}
 
-    def look(entry: Any) -> None:
-        if not seen:
-            seen.append(isinstance(entry, dict) and "segments_info" in entry)
+    def look(key: str, entry: Any) -> None:
+        if key not in first:
+            first[key] = entry if isinstance(entry, dict) else {}
 
-    content = read_object(path, {"images": lambda _: None, "annotations": look})
+    keys = ("images", "annotations")
+    content = read_object(path, {key: partial(look, key) for key in keys})
     categories = content.get("categories")
     if not isinstance(categories, list) or not categories:
         raise DataError(f"{path}: has no categories; list them as `classes` in a catalogue entry")
     for entry in categories:
         if not isinstance(entry, dict) or not {"id", "name"} <= entry.keys():
             raise DataError(f"{path}: a category needs `id` and `name`; found {entry}")
-    guess = all("isthing" in entry for entry in categories)  # where nothing is annotated
-    return Head(categories, seen[0] if seen else guess)
+    panoptic = all("isthing" in entry for entry in categories)  # a guess
+    if "annotations" in first:
+        panoptic = "segments_info" in first["annotations"]
+    return Head(categories, panoptic, first.get("images", {}).get("file_name"))
 
 
 def metadata_of(name: str, entry: dict[str, Any]) -> Metadata:

@@ -1,0 +1,173 @@
+"""Names of data sets: the catalogue, the user's own, and paths."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+from tiny import make_dataset
+
+from segcore.data import catalog
+from segcore.data.catalog import dataset_metadata, find, load_dataset
+from segcore.errors import DataError
+
+UPSTREAM = [
+    *[f"coco_2017_{s}{kind}" for s in ("train", "val")
+      for kind in ("", "_panoptic", "_panoptic_with_sem_seg")],
+    *[f"coco_2017_{s}_stuff_10k_sem_seg" for s in ("train", "test")],
+    *[f"ade20k_{kind}_{s}" for s in ("train", "val")
+      for kind in ("sem_seg", "panoptic", "instance", "full_sem_seg")],
+    *[f"cityscapes_fine_{kind}_{s}" for s in ("train", "val", "test")
+      for kind in ("instance_seg", "sem_seg")],
+    *[f"cityscapes_fine_panoptic_{s}" for s in ("train", "val")],
+    *[f"mapillary_vistas_{kind}_{s}" for s in ("train", "val") for kind in ("sem_seg", "panoptic")],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UPSTREAM)
+def test_names_of_the_old_repository(name):
+    metadata = dataset_metadata(name, Path("nowhere"))
+    K = len(metadata.classes)
+    assert K == len(metadata.dataset_ids) == len(metadata.colors) == len(metadata.is_thing)
+    assert len(set(metadata.classes)) == K or "full" in name  # which has two of a name
+    assert metadata.evaluators
+    with pytest.raises(DataError, match=r"nowhere/.*DETECTRON2_DATASETS"):
+        load_dataset(name, Path("nowhere"))
+
+
+def test_paths_of_the_old_repository():
+    entry = find("coco_2017_train_panoptic", Path("/data"))
+    assert entry["annotations"] == Path("/data/coco/annotations/panoptic_train2017.json")
+    assert entry["panoptic"] == Path("/data/coco/panoptic_train2017")
+    entry = find("ade20k_sem_seg_val", Path("/data"))
+    assert entry["annotations"] == Path(
+        "/data/ADEChallengeData2016/annotations_detectron2/validation"
+    )
+
+
+def test_numbers_that_files_and_models_depend_on():
+    ade = dataset_metadata("ade20k_panoptic_val", Path())
+    assert [k for k, thing in enumerate(ade.is_thing) if thing][:6] == [7, 8, 10, 12, 14, 15]
+    assert dataset_metadata("ade20k_full_sem_seg_val", Path()).ignore_label == 65535
+    vistas = dataset_metadata("mapillary_vistas_panoptic_val", Path())
+    assert (vistas.ignore_label, vistas.dataset_ids[0], vistas.dataset_ids[-1]) == (65, 1, 65)
+    city = dataset_metadata("cityscapes_fine_panoptic_val", Path())
+    assert city.classes[11:] == (
+        "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"
+    )  # fmt: skip
+    assert city.dataset_ids[11:] == (24, 25, 26, 27, 28, 31, 32, 33)
+    assert city.is_thing == (False,) * 11 + (True,) * 8
+    coco = dataset_metadata("coco_2017_val_panoptic", Path())
+    assert coco.dataset_ids[79:82] == (90, 92, 93)
+
+
+def test_own_entries(tmp_path):
+    make_dataset(tmp_path)
+    (tmp_path / "classes.yaml").write_text("names: [disc, box]\nids: [7, 3]\n")
+    (tmp_path / "mine.yaml").write_text(
+        """reader: coco_instances
+evaluators: [instance, boundary]
+classes: classes.yaml
+names:
+  mine_train: {images: images, annotations: instances.json}
+  mine_val: {images: images, annotations: instances.json}
+"""
+    )
+    metadata, records = load_dataset("mine_val", Path("nowhere"), [tmp_path / "mine.yaml"])
+    assert metadata.classes == ("disc", "box")
+    assert metadata.evaluators == ("instance", "boundary")
+    plain, others = load_dataset(str(tmp_path / "instances.json"), Path())
+    for ours, theirs in zip(records, others, strict=True):
+        names = [metadata.classes[s.category] for s in ours.frames[0].segments]
+        assert names == [plain.classes[s.category] for s in theirs.frames[0].segments]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("reader: x", "needs `reader` and `names`"),
+        ("reader: nope\nnames: {mine: {images: a, annotations: b}}", "unknown reader 'nope'"),
+        ("reader: coco_instances\nnames: {mine: {images: a}}", "needs `images` and `annotations`"),
+        ("reader: coco_instances\nnames: {mine: {images: a, annotations: b, x: c}}", "may have"),
+        ("reader: coco_instances\nclass: 1\nnames: {mine: {}}", r"unknown \['class'\]"),
+        ("reader: [", "not valid YAML"),
+        (
+            "reader: coco_instances\nclasses: c.yaml\nnames: {mine: {images: a, annotations: b}}",
+            r"c\.yaml: class list not found",
+        ),
+        (
+            "reader: coco_instances\nclasses: 3\nnames: {mine: {images: a, annotations: b}}",
+            "must be a list of names",
+        ),
+        (
+            "reader: label_png\nclasses: {names: [a, b], colors: [[0, 0, 0]]}\n"
+            "names: {mine: {images: a, annotations: b}}",
+            "2 class names but 1 colors",
+        ),
+        (
+            "reader: label_png\nclasses: {names: [a], colors: [red]}\n"
+            "names: {mine: {images: a, annotations: b}}",
+            "'red' is no colour",
+        ),
+    ],
+)
+def test_broken_entries(tmp_path, text, message):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(DataError, match=message):
+        dataset_metadata("mine", Path(), [tmp_path / "mine.yaml"])
+
+
+def test_unknown_names_get_the_nearest_ones(tmp_path):
+    with pytest.raises(
+        DataError, match=r"'ade20k_panoptic_vall'; nearest names: ade20k_panoptic_v"
+    ):
+        dataset_metadata("ade20k_panoptic_vall", Path())
+    with pytest.raises(DataError, match=r"gone\.yaml: catalogue file not found"):
+        dataset_metadata("x", Path(), [tmp_path / "gone.yaml"])
+    with pytest.raises(DataError, match=r"gone\.json: not found \(looked for /"):
+        dataset_metadata(f"{tmp_path}/gone.json", Path())
+
+
+def test_images_are_found_or_the_places_are_listed(tmp_path):
+    make_dataset(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "photographs")
+    with pytest.raises(DataError, match=r"tried .*/instances, .*/images.*instances\.json@IMAGES"):
+        dataset_metadata(f"{tmp_path}/instances.json", Path())
+    name = f"{tmp_path}/instances.json@{tmp_path}/photographs"
+    assert load_dataset(name, Path())[1][0].frames[0].file.exists()
+    (tmp_path / "images" / "instances").mkdir(parents=True)
+    for decoy in ("instances/x.png", "00.png"):  # a folder of other pictures comes first
+        Image.new("L", (2, 2)).save(tmp_path / "images" / decoy)
+    for annotations in ("instances.json", "labels"):
+        assert find(f"{tmp_path}/{annotations}", Path())["images"] == tmp_path / "images"
+
+
+def test_classes_beside_label_images(tmp_path):
+    make_dataset(tmp_path)
+    name = f"{tmp_path}/labels@{tmp_path}/images"
+    with pytest.raises(DataError, match=r'classes\.json \(\{"names".*looked for .*/labels/classes'):
+        dataset_metadata(name, Path())
+    content = {"classes": ["box", "disc", "ground"], "ignore_index": 7, "palette": [[1, 2, 3]] * 3}
+    (tmp_path / "classes.yaml").write_text(yaml.safe_dump(content))
+    metadata = dataset_metadata(name, Path())
+    assert (metadata.classes[2], metadata.ignore_label) == ("ground", 7)
+    assert metadata.colors == ((1, 2, 3),) * 3
+    assert not any(metadata.is_thing)
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    make_dataset(tmp_path)
+    path = tmp_path / "panoptic.json"
+    assert dataset_metadata(str(path), Path()).classes == ("box", "disc", "ground")
+    path.write_text(path.read_text().replace('"disc"', '"round"'))
+    assert dataset_metadata(str(path), Path()).classes == ("box", "round", "ground")
+
+
+def test_without_the_checkout_the_catalogue_lies_in_the_data_folder(tmp_path, monkeypatch, root):
+    monkeypatch.setattr(catalog, "CATALOG", tmp_path / "gone")
+    with pytest.raises(DataError, match="unknown data set"):
+        dataset_metadata("coco_2017_val", tmp_path)
+    for folder in ("catalog", "classes"):
+        (tmp_path / folder).symlink_to(root / "datasets" / folder)
+    assert len(dataset_metadata("coco_2017_val", tmp_path).classes) == 80
+    assert find("coco_2017_val", tmp_path)["images"] == tmp_path / "coco" / "val2017"
