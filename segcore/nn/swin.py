@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)  # four sizes; one takes 55 MB at 1024 x 1024, window 12
 def shift_mask(h: int, w: int, window: int, shift: int, device: torch.device) -> Tensor:
     """(N, window^2, window^2) float: -100 between tokens that the shift brought together."""
     region = torch.zeros(h, w, device=device)
@@ -67,9 +67,11 @@ class WindowAttention(nn.Module):
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         table = self.relative_position_bias_table
         bias = table[self.relative_position_index].permute(2, 0, 1)  # (heads, window^2, window^2)
-        if mask is not None:
-            bias = (bias + mask[:, None]).repeat(len(x) // len(mask), 1, 1, 1)
+        if mask is not None:  # as (B, N*heads, ...), so that all images share one copy of it
+            bias = (bias + mask[:, None]).flatten(0, 1)
+            q, k, v = (t.unflatten(0, (-1, len(mask))).flatten(1, 2) for t in (q, k, v))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        out = out.reshape(len(x), self.num_heads, *out.shape[2:])
         return self.proj(out.transpose(1, 2).flatten(2))
 
 

@@ -76,7 +76,8 @@ def test_frozen_norm_is_an_identity_at_first_and_never_moves():
 def test_convolutions_start_as_published():
     torch.manual_seed(0)
     weight = ResNet(50).layers[3][0].conv2.weight  # (512, 512, 3, 3)
-    assert float(weight.detach().std()) == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)  # fan out
+    # fan out
+    assert float(weight.detach().std()) == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "convnext_atto", "resnet18"])
