@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torch.nn import functional as F
 
 from segcore.nn.points import sample_bool, sample_points
 from segcore.structures import Prediction, Targets
@@ -71,8 +70,9 @@ class Matcher:
 
 def pairwise_bce(logits: Tensor, goal: Tensor) -> Tensor:
     """Mean binary cross-entropy of each row of logits (Q, P) with each row of goal (N, P)."""
-    # softplus(-x) g + softplus(x) (1 - g) = softplus(x) - x g
-    return (F.softplus(logits).sum(1)[:, None] - logits @ goal.T) / max(1, logits.shape[1])
+    # softplus(-x) g + softplus(x) (1 - g) = softplus(x) - x g; written out it is faster on a CPU
+    softplus = logits.clamp(min=0) + logits.abs().neg_().exp_().log1p_()
+    return (softplus.sum(1)[:, None] - logits @ goal.T) / max(1, logits.shape[1])
 
 
 def pairwise_dice(logits: Tensor, goal: Tensor) -> Tensor:

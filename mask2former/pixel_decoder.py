@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from segcore.nn.layers import ConvNorm, position_code
 from segcore.nn.ms_deform_attn import deform_attn
 
+CACHED_TOKENS = 1024
+
 
 class DeformableSelfAttention(nn.Module):
     """Each token reads a few points around itself in every level."""
@@ -77,8 +79,17 @@ class EncoderLayer(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
 
     def forward(self, x: Tensor, code: Tensor, reference: Tensor, shapes: list[int]) -> Tensor:
-        x = self.norm1(x + self.dropout(self.self_attn(x + code, x, reference, shapes)))
-        hidden = self.dropout(F.relu(self.linear1(x)))
+        read = self.self_attn(x + code, x, reference, shapes)
+        if x.is_cuda or torch.is_grad_enabled():
+            return self._settle(x, read)
+        # no token looks at another here: so few at a time that a CPU's cache holds them
+        parts = zip(x.split(CACHED_TOKENS, dim=1), read.split(CACHED_TOKENS, dim=1), strict=True)
+        return torch.cat([self._settle(*part) for part in parts], dim=1)
+
+    def _settle(self, x: Tensor, read: Tensor) -> Tensor:
+        """Tokens and what they have read, both (B, S, C) -> (B, S, C)."""
+        x = self.norm1(x + self.dropout(read))
+        hidden = self.dropout(F.relu(self.linear1(x), inplace=True))
         return self.norm2(x + self.dropout(self.linear2(hidden)))
 
 
@@ -144,7 +155,7 @@ class PixelDecoder(nn.Module):
         pyramid = self._encode(levels)
         fine = self.adapter_1(features[0])
         # bilinear, though a remark in the published code says nearest
-        up = F.interpolate(pyramid[-1], fine.shape[-2:], mode="bilinear", align_corners=False)
+        up = F.interpolate(pyramid[-1].contiguous(), fine.shape[-2:], mode="bilinear")
         return pyramid, self.mask_features(self.layer_1(fine + up))
 
     def _encode(self, levels: list[Tensor]) -> list[Tensor]:
