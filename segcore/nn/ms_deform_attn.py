@@ -203,7 +203,7 @@ def _reference(value: Tensor, shapes: Sequence[int], locations: Tensor, weights:
         for level, tokens in enumerate(_maps(value, shapes, locations.dtype)):
             samples = F.grid_sample(tokens, grid[:, :, level], align_corners=False)
             out = out + (samples * weights[:, None, :, level]).sum(-1)  # (B*heads, C, Q, P)
-    return out.view(B, -1, Q).transpose(1, 2).contiguous().to(value.dtype)
+    return out.view(B, heads * value.shape[3], Q).transpose(1, 2).contiguous().to(value.dtype)
 
 
 def _reference_backward(

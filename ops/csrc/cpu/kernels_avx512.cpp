@@ -1,0 +1,2 @@
+#define MSDA_ISA avx512
+#include "kernels.inc"

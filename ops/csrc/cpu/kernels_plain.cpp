@@ -1,0 +1,2 @@
+#define MSDA_ISA plain
+#include "kernels.inc"
