@@ -8,9 +8,12 @@ import torch
 from golden_weights import fill, golden_image
 
 from mask2former.build import build
+from mask2former.postprocess import PostProcess, class_scores, late_scores
+from mask2former.upsample import Upsampler
 from mask2former.weights import to_official, to_ours
 from segcore.config import load_config
 from segcore.data.catalog import dataset_metadata
+from segcore.masks import area
 from segcore.structures import Batch, Frame, Record, Sample, Targets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +70,37 @@ def test_r50_features_and_predictions():
     for layer, mask_sum, logit_sum in zip(out.layers, masks, logits, strict=False):
         near(layer.masks.abs().sum(), mask_sum)
         near(layer.logits.abs().sum(), logit_sum)
+
+
+def test_r50_pyramid():
+    with torch.no_grad():
+        pyramid, mask_features = task_of(COCO).model.pixel_decoder(coco_outputs().features)
+    near(mask_features.mean(), -0.056035)
+    near(mask_features.std(), 0.730388)
+    wanted = ((-0.157241, -0.126282, -0.590231), (-1.264194, -0.941238, -0.875275))
+    wanted += ((-0.380591, -1.061146, -1.680891),)
+    for level, values in zip(pyramid, wanted, strict=True):
+        for value, number in zip(level[0, 0, 0], values, strict=False):
+            near(value, number)
+
+
+def test_r50_semantic_scores():
+    answer = coco_outputs().layers[-1]
+    probs, masks = answer.logits[0].softmax(-1), answer.masks[0, :, 0]
+    up = Upsampler((96, 128), (90, 120), (180, 240))
+    scores = torch.cat(list(class_scores(probs, masks, up)), 1)  # (K, W, H)
+    near(scores.sum(dtype=torch.float64), 3754057.876)
+    for value, wanted in zip(scores[:, 0, 0], (0.100622, 0.456581, 0.270521), strict=False):
+        near(value, wanted)
+
+
+def test_r50_instances():
+    (result,) = task_of(COCO).postprocess(coco_outputs(), batch_of())
+    found = result.instances
+    assert len(found.masks) == 100 and found.labels[:3].tolist() == [17, 17, 17]
+    for value, wanted in zip(found.scores, (0.050700, 0.049494, 0.049426), strict=False):
+        near(value, wanted)
+    assert abs(int(area(found.masks).sum()) - 3946614) <= 50
 
 
 def test_short_path_for_inference_equals_the_full_one():
@@ -157,23 +191,58 @@ def test_swin_t_semantic():
     near(answer.masks.abs().sum(), 265875.50)
 
 
-def test_frames_share_queries_as_in_the_video_model():
-    """T = 3 of the same code: the published video model's classes of its ten best tracks."""
-    cfg = load_config(
-        ROOT / "configs" / COCO, ["MODEL.WEIGHTS", "", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "0"]
-    )
+def test_swin_t_semantic_scores():
+    """Semantic-only models sum at the input size and resize afterwards."""
+    batch = batch_of()
+    with torch.no_grad():
+        answer = task_of(ADE).model.eval()(batch.images, batch.sizes).layers[-1]
+    probs, masks = answer.logits[0].softmax(-1), answer.masks[0, :, 0]
+    up = Upsampler((96, 128), (90, 120), (180, 240))
+    scores = torch.cat(list(late_scores(probs, masks, up)), 1)  # (K, W, H)
+    near(scores.sum(dtype=torch.float64), 2505728.40)
+    for value, wanted in zip(scores[:, 0, 0], (0.085825, 0.242001, 1.835662), strict=False):
+        near(value, wanted)
+
+
+@cache
+def video_task():
+    """The published video model: T > 1 of the same code, with 40 classes."""
+    cfg = load_config(ROOT / "configs" / COCO, ["MODEL.WEIGHTS", ""])
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 0
     metadata = dataset_metadata("coco_2017_val", ROOT)
-    metadata = type(metadata).from_dict(
-        metadata.to_dict()
-        | {k: getattr(metadata, k)[:40] for k in ("classes", "dataset_ids", "is_thing", "colors")}
+    first = {k: getattr(metadata, k)[:40] for k in ("classes", "dataset_ids", "is_thing", "colors")}
+    task = build(cfg, type(metadata).from_dict(metadata.to_dict() | first))
+    official = to_official(task.model.state_dict())
+    task.model.load_state_dict(
+        task.model.state_dict() | to_ours(fill(official.keys(), official.values()))
     )
-    model = build(cfg, metadata).model
-    official = to_official(model.state_dict())
-    model.load_state_dict(model.state_dict() | to_ours(fill(official.keys(), official.values())))
+    return task
+
+
+def test_tracks_of_the_video_model():
     batch = batch_of(phis=(0.0, 0.3, 0.6))
     with torch.no_grad():
-        answer = model.eval()(batch.images, batch.sizes).layers[-1]
-    best = answer.logits.softmax(-1)[0, :, :-1].flatten().topk(3)
-    for value, wanted in zip(best.values, (0.175987, 0.174194, 0.172940), strict=True):
+        out = video_task().model.eval()(batch.images, batch.sizes)
+    tracks = PostProcess((True,) * 40, False, False, True, max_instances=10)
+    found = tracks(out, batch)[0].instances
+    assert len(found.masks) == 10 and found.labels[:3].tolist() == [17, 17, 17]
+    for value, wanted in zip(found.scores, (0.175987, 0.174194, 0.172940), strict=False):
         near(value, wanted)
-    assert (best.indices % 40).tolist() == [17, 17, 17]
+    for track, wanted in zip(found.masks, (119572, 117671, 118809), strict=False):
+        assert len(track) == 3 and abs(int(area(track).sum()) - wanted) <= 5
+
+
+def test_losses_of_the_video_model():
+    batch = batch_of(phis=(0.0, 0.3))
+    masks = torch.zeros(2, 2, 96, 128, dtype=torch.bool)
+    masks[0, 0, 5:40, 10:60] = True
+    masks[0, 1, 11:46, 10:60] = True
+    masks[1, 1, 30:80, 50:110] = True
+    target = Targets(torch.tensor([3, 17]), masks, masks.flatten(2).any(2))
+    with torch.no_grad():
+        out = video_task().model.eval()(batch.images, batch.sizes)
+        torch.manual_seed(0)
+        losses = video_task().losses(out, [target], torch.tensor([2.0, 3.0]))
+    for name, value in (("loss_ce", 6.15714), ("loss_mask", 15.52065), ("loss_dice", 8.08775)):
+        near(losses[name], value)
+    near(sum(losses.values()), 362.3592)
