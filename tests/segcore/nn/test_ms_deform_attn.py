@@ -7,7 +7,7 @@ from segcore.nn import ms_deform_attn as door
 
 SHAPES = [3, 5, 1, 7, 6, 4]
 CASES = {"plain": (2, 11, 2, 32, 4), "odd": (1, 5, 3, 7, 2), "one": (1, 1, 1, 16, 1),
-         "many": (1, 700, 2, 32, 4), "none": (2, 0, 2, 8, 4)}  # fmt: skip
+         "many": (1, 700, 2, 32, 4)}  # fmt: skip
 
 
 def inputs(B, Q, heads, C, P, dtype=torch.float32, shapes=SHAPES):
@@ -56,6 +56,15 @@ def test_forward_and_backward_equal_the_definition(case):
         close(out, wanted_out)
         for a, b in zip(found, wanted, strict=True):
             close(a, b)
+
+
+def test_no_query_is_no_work():
+    value, shapes, reference, offsets, logits = inputs(2, 0, 2, 8, 4)
+    value.requires_grad_()
+    out = door.deform_attn(value, shapes, reference, offsets, logits)
+    assert out.shape == (2, 0, 16)
+    out.sum().backward()
+    assert (value.grad == 0).all()
 
 
 def test_points_outside_and_not_finite_read_nothing():
