@@ -14,7 +14,7 @@ import pickle
 import re
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from mask2former.weights import to_official, to_ours
-from segcore.engine.weights import read_checkpoint
+from segcore.engine.backbone_names import timm_swin_name
+from segcore.engine.checkpoint_reader import read_checkpoint
 from segcore.errors import WeightsError
 
 
@@ -48,32 +49,62 @@ def official(state: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
     return names
 
 
+def timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """timm's ResNet and Swin -> the names of the old repository; other networks as they are."""
+    if "layer1.0.conv1.weight" in state:
+        return torchvision_names(state)
+    if "layers.3.downsample.reduction.weight" in state:
+        return {timm_swin_name(name): value for name, value in state.items()}
+    return dict(state)
+
+
+BACKBONES: dict[str, tuple[Callable[[Mapping[str, Tensor]], dict[str, Tensor]], str]] = {
+    "swin": (dict, "third_party"),
+    "torchvision": (torchvision_names, "torchvision"),
+    "timm": (timm_names, "timm"),
+}
+
+
 def convert(kind: str, source: Path) -> dict[str, Any]:
     """What the file will hold."""
     state = read_checkpoint(source)["model"]
-    if kind == "swin":
-        return {"model": state, "__author__": "third_party", "matching_heuristics": True}
-    if kind == "torchvision":
-        arrays = {k: v.numpy() for k, v in torchvision_names(state).items()}
-        return {"model": arrays, "__author__": "torchvision", "matching_heuristics": True}
-    if kind == "timm":
-        return {"model": dict(state), "__author__": "timm", "matching_heuristics": True}
-    return {"model": official(state), "__author__": "segcore"}
+    if kind in BACKBONES:
+        names, author = BACKBONES[kind]
+        return {"model": names(state), "__author__": author, "matching_heuristics": True}
+    named = official(state)
+    if "criterion.empty_weight" not in named:
+        raise WeightsError(
+            f"{source}: holds no Mask2Former of ours or of the old repository (no class head);"
+            " for a bare backbone say swin, torchvision or timm instead of official"
+        )
+    return {"model": named, "__author__": "segcore"}
+
+
+class _Portable(pickle.Pickler):
+    """Arrays as calls of numpy.ndarray, which every version of NumPy can read."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is np.ndarray:
+            return np.ndarray, (obj.shape, obj.dtype.str, bytearray(obj.tobytes()))
+        return NotImplemented
 
 
 def write(content: dict[str, Any], goal: Path) -> None:
     """Whole or not at all; .pkl holds arrays, as detectron2's files do."""
     goal.parent.mkdir(parents=True, exist_ok=True)
     temporary = goal.with_name(goal.name + ".tmp")
-    if goal.suffix == ".pkl":
-        model = content["model"]
-        for name, value in list(model.items()):
-            model[name] = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+    try:
         with temporary.open("wb") as stream:
-            pickle.dump(content, stream)
-    else:
-        torch.save(content, temporary)
-    os.replace(temporary, goal)
+            if goal.suffix == ".pkl":
+                model = content["model"]
+                for name, value in list(model.items()):
+                    model[name] = value.numpy()
+                _Portable(stream, protocol=4).dump(content)
+            else:
+                torch.save(content, stream)
+        os.replace(temporary, goal)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
@@ -86,7 +117,7 @@ if __name__ == "__main__":
     args = parser.parse_args()
     try:
         written = convert(args.kind, args.source)
-    except WeightsError as problem:
+        write(written, args.goal)
+    except (WeightsError, OSError) as problem:
         sys.exit(f"error: {problem}")
-    write(written, args.goal)
     print(f"{args.goal}: {len(written['model'])} tensors; name it in MODEL.WEIGHTS")
