@@ -28,6 +28,7 @@ from segcore.data.transforms import (
 )
 from segcore.errors import ConfigError
 from segcore.nn.backbones import ResNet, TimmBackbone
+from segcore.nn.hornet import HorNet
 from segcore.nn.swin import Swin
 from segcore.structures import Metadata, Outputs, Targets
 
@@ -86,7 +87,7 @@ def class_count(cfg: Config, metadata: Metadata) -> int:
     return found
 
 
-def build_backbone(cfg: Config) -> ResNet | Swin | TimmBackbone:
+def build_backbone(cfg: Config) -> ResNet | Swin | HorNet | TimmBackbone:
     """By MODEL.BACKBONE.NAME: detectron2's names, or timm/<name>."""
     name, swin = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.SWIN
     if name.startswith("timm/"):
@@ -105,13 +106,20 @@ def build_backbone(cfg: Config) -> ResNet | Swin | TimmBackbone:
             drop_path_rate=swin.DROP_PATH_RATE,
             use_checkpoint=swin.USE_CHECKPOINT,
         )
+    if name == "D2HorNet":
+        hornet = cfg.MODEL.HORNET
+        return HorNet(
+            dim=hornet.BASE_DIM,
+            depths=tuple(hornet.DEPTHS),
+            drop_path_rate=hornet.DROP_PATH_RATE,
+        )
     raise ConfigError(
-        f"MODEL.BACKBONE.NAME {name!r}: expected build_resnet_backbone, D2SwinTransformer or"
-        " timm/<name>"
+        f"MODEL.BACKBONE.NAME {name!r}: expected build_resnet_backbone, D2SwinTransformer,"
+        " D2HorNet or timm/<name>"
     )
 
 
-def build_pixel_decoder(cfg: Config, backbone: ResNet | Swin | TimmBackbone) -> nn.Module:
+def build_pixel_decoder(cfg: Config, backbone: ResNet | Swin | HorNet | TimmBackbone) -> nn.Module:
     """The deformable-attention pixel decoder."""
     head = cfg.MODEL.SEM_SEG_HEAD
     if head.PIXEL_DECODER_NAME != "MSDeformAttnPixelDecoder":
