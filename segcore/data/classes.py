@@ -7,6 +7,7 @@ A class list is YAML or JSON: `names`, and where they are not the plain ones `id
 from __future__ import annotations
 
 import colorsys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from segcore.data.json_stream import read_object
+from segcore.data.json_stream import last_member, read_object
 from segcore.data.readers import READERS
 from segcore.errors import DataError
 from segcore.structures import Metadata
@@ -24,6 +25,8 @@ EVALUATORS = {
     "coco_panoptic": ("panoptic", "instance", "semantic"),
     "label_png": ("semantic",),
 }
+HEADS = ("images", "annotations")
+LARGE = 1 << 20  # bytes; a smaller file is parsed before it has been searched
 CLASS_FILES = ("classes.json", "classes.yaml")
 CLASS_WORDS = {  # what others call it
     "classes": "names",
@@ -51,6 +54,10 @@ class Head:
     image: str | None  # file name of the first one
 
 
+class _Enough(Exception):
+    """The rest of the file need not be read."""
+
+
 def head_of(path: Path) -> Head:
     """Categories and kind of a COCO JSON."""
     try:
@@ -61,16 +68,17 @@ def head_of(path: Path) -> Head:
 
 
 @lru_cache(maxsize=64)  # a big file takes seconds, and its classes are asked for more than once
-def _read_head(path: Path, _changed: int, _size: int) -> Head:
+def _read_head(path: Path, _changed: int, size: int) -> Head:
     first: dict[str, dict[str, Any]] = {}
+    categories = last_member(path, "categories") if size > LARGE else None
 
     def look(key: str, entry: Any) -> None:
-        if key not in first:
-            first[key] = entry if isinstance(entry, dict) else {}
+        first.setdefault(key, entry if isinstance(entry, dict) else {})
+        if categories and len(first) == len(HEADS):
+            raise _Enough
 
-    keys = ("images", "annotations")
-    content = read_object(path, {key: partial(look, key) for key in keys})
-    categories = content.get("categories")
+    with suppress(_Enough):
+        categories = read_object(path, {k: partial(look, k) for k in HEADS}).get("categories")
     if not isinstance(categories, list) or not categories:
         raise DataError(f"{path}: has no categories; list them as `classes` in a catalogue entry")
     for entry in categories:

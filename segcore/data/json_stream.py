@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,6 +41,23 @@ def read_object(path: Path, each: Mapping[str, Callable[[Any], None]]) -> dict[s
         ) from None
     except (UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from None
+
+
+def last_member(path: Path, key: str) -> Any:
+    """The value of the last `key` at the top of a JSON object, found from the file's end.
+
+    None where it is not certain: what follows the key must be valid to the very end, so that one
+    bracket, the object's own, was open before it.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = content.rfind(json.dumps(key).encode())
+        if start < 0:
+            return None
+        tail = content[start:]
+    try:
+        return json.loads(b"{" + tail).get(key)
+    except ValueError:
+        return None
 
 
 class _NoObject(Exception):
@@ -101,6 +119,8 @@ class _Window:
 
     def _peek(self) -> str:
         """The next sign that is not blank; nothing at the file's end."""
+        if self.here < len(self.text) and (sign := self.text[self.here]) > " ":
+            return sign
         while True:
             self.here = BLANK.match(self.text, self.here).end()  # type: ignore[union-attr]
             if self.here < len(self.text):

@@ -1,5 +1,6 @@
 """Names of data sets: the catalogue, the user's own, and paths."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import yaml
 from PIL import Image
 from tiny import make_dataset
 
-from segcore.data import catalog
+from segcore.data import catalog, classes
 from segcore.data.catalog import dataset_metadata, find, load_dataset
 from segcore.errors import DataError
 
@@ -161,6 +162,20 @@ def test_a_changed_file_is_read_again(tmp_path):
     assert dataset_metadata(str(path), Path()).classes == ("box", "disc", "ground")
     path.write_text(path.read_text().replace('"disc"', '"round"'))
     assert dataset_metadata(str(path), Path()).classes == ("box", "round", "ground")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_heads_of_large_files_are_those_of_small_ones(tmp_path, monkeypatch, order):
+    make_dataset(tmp_path)
+    for name in ("panoptic.json", "instances.json"):
+        content = json.loads((tmp_path / name).read_text())
+        (tmp_path / name).write_text(json.dumps(dict(list(content.items())[::order])))
+        plain = find(str(tmp_path / name), Path())
+        small = dataset_metadata(str(tmp_path / name), Path())
+        monkeypatch.setattr(classes, "LARGE", 0)
+        classes._read_head.cache_clear()
+        assert find(str(tmp_path / name), Path()) == plain
+        assert dataset_metadata(str(tmp_path / name), Path()) == small
 
 
 def test_without_the_checkout_the_catalogue_lies_in_the_data_folder(tmp_path, monkeypatch, root):

@@ -15,7 +15,7 @@ from segcore import masks
 from segcore.data import json_stream
 from segcore.data.catalog import load_dataset
 from segcore.data.dataset import read_image
-from segcore.data.json_stream import read_object
+from segcore.data.json_stream import last_member, read_object
 from segcore.data.readers import READERS
 from segcore.data.sources import image_folder, image_size
 from segcore.data.store import Records
@@ -98,6 +98,24 @@ def test_pieces_make_the_whole(tmp_path, monkeypatch, chunk):
     found = read_object(path, {"a": pieces.append, "e": pieces.append, "n": pieces.append})
     assert pieces == whole["a"]
     assert found == whole | {"a": 4, "e": 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"a": 1, "b": [1, {"a": 2}]}', None),  # the last one lies deeper
+        ('{"b": {"a": 2}, "a" : ["é"], "c": "]"}\n', ["é"]),
+        ('{"b": "a"}', None),
+        ('{"b": "x\\"a\\": 3"}', None),
+        ('{"c": {"a": 3}}', None),
+        ('{"a": [1', None),
+        ('{"b": 1}', None),
+    ],
+)
+def test_the_last_member_is_certain_or_not_given(tmp_path, text, expected):
+    path = tmp_path / "x.json"
+    path.write_text(text, encoding="utf-8")
+    assert last_member(path, "a") == expected
 
 
 def test_truncated_anywhere_is_told(tmp_path):
