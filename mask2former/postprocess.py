@@ -152,10 +152,10 @@ def _encode(masks: Tensor, up: Upsampler) -> list[tuple[Rle, float]]:
     """RLE and mean probability inside of each mask (N, h, w) at the output size."""
     H, W = up.size
     found: list[tuple[Rle, float]] = []
-    for part in masks.split(max(1, budget(masks) // (H * W))):
-        columns = up.columns(part / 2)
-        inside = torch.empty(len(part), W, H, dtype=torch.bool, device=masks.device)
-        total = torch.zeros(len(part), dtype=torch.float64, device=masks.device)
+    for columns in up.parts(masks / 2, max(1, budget(masks) // (H * W))):
+        count = len(columns.tall)
+        inside = torch.empty(count, W, H, dtype=torch.bool, device=masks.device)
+        total = torch.zeros(count, dtype=torch.float64, device=masks.device)
         for low, high in columns.bands():
             half = columns(low, high)  # (n, columns, H) half the logits
             inside[:, low:high] = half > 0

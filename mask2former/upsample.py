@@ -20,7 +20,9 @@ from segcore.structures import Size
 
 BUDGET = 1 << 21  # values of one band: what a CPU's cache holds
 DEVICE_BUDGET = 1 << 25  # elsewhere fewer, larger bands are faster
-MIN_COLUMNS = 8  # thinner bands would waste the matrix product
+# thinner bands would waste the matrix product, wider ones multiply with zeros, of which a band of
+# `across` has the more the wider it is; elsewhere than on a CPU launches cost more than zeros
+MIN_COLUMNS, MAX_COLUMNS = 8, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,14 @@ class Upsampler:
 
     def columns(self, maps: Tensor) -> Columns:
         """(N, h, w) -> its columns at the output size, made when asked for."""
+        return next(self.parts(maps, max(1, len(maps))))
+
+    def parts(self, maps: Tensor, count: int) -> Iterator[Columns]:
+        """The same, for `count` maps at a time."""
         h, w = maps.shape[-2:]
         rows = _axis(h, self.canvas[0], self.inside[0], self.size[0]).to(maps.device)
         across = Across.of(w, self.canvas[1], self.inside[1], self.size[1], maps.device)
-        return Columns(maps.transpose(1, 2) @ rows, across)
+        return (Columns(part.transpose(1, 2) @ rows, across) for part in maps.split(count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,8 @@ class Across:
     def bands(self, column: int) -> Iterator[tuple[int, int]]:
         """Ranges of output columns, when each takes `column` values; they stay within budget."""
         step = max(MIN_COLUMNS, budget(self.weights) // max(1, column))
+        if self.weights.device.type == "cpu":
+            step = min(step, MAX_COLUMNS)
         width = self.weights.shape[1]
         return ((low, min(low + step, width)) for low in range(0, width, step))
 

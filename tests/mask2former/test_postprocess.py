@@ -169,3 +169,12 @@ def test_tracks_have_a_mask_in_every_frame(case):
     for track, i in zip(found.masks, index.tolist(), strict=True):
         for rle, mask in zip(track, (masks, masks.flip(-1)), strict=True):
             assert (mask_io.decode(rle) == (plain(mask[0], size)[i // K] > 0).numpy()).all()
+
+
+def test_no_thing_among_the_best(case):
+    """Things only, where the model is panoptic; here every class is stuff."""
+    logits, masks, size = case
+    post = PostProcess((False,) * K, False, True, True, max_instances=5)
+    found = post(Outputs([Prediction(logits, masks[:, :, None])]), batch(size))[0].instances
+    assert found.masks == [] and found.boxes.shape == (0, 4)
+    assert found.scores.shape == found.labels.shape == (0,)
