@@ -1,204 +1,187 @@
-// The CPU side of the ops that segcore.nn.ms_deform_attn defines.
-#include <torch/csrc/stable/library.h>
+// Deformable attention on the CPU: which kernels, and which thread does what.
+//
+// A thread owns a head of a sample (or one of its levels): nothing is shared, nothing is atomic,
+// and the result does not depend on the number of threads.
+
 #include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
 
+#include <cmath>
+#include <cstdint>
 #include <cstdlib>
-#include <string>
-#include <tuple>
-#include <vector>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <string_view>
+#include <type_traits>
 
-#include "kernels.h"
+#include "tasks.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#define TARGET_BEGIN(options) \
+  MSDA_PRAGMA(clang attribute push(__attribute__((target(options))), apply_to = function))
+#define TARGET_END MSDA_PRAGMA(clang attribute pop)
+#else
+using Mask4 = int32_t __attribute__((vector_size(16)));
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Mask4{__VA_ARGS__})
+#define TARGET_BEGIN(options) MSDA_PRAGMA(GCC push_options) MSDA_PRAGMA(GCC target(options))
+#define TARGET_END MSDA_PRAGMA(GCC pop_options)
+#endif
+#define MSDA_PRAGMA(x) _Pragma(#x)
 
 namespace msda {
+
+namespace plain {
+#define VECTOR_BYTES 16
+#include "kernels.inl"
+#undef VECTOR_BYTES
+}  // namespace plain
+
+#if defined(__x86_64__)
+TARGET_BEGIN("avx2,fma,f16c")
+namespace avx2 {
+#define VECTOR_BYTES 32
+#include "kernels.inl"
+#undef VECTOR_BYTES
+}  // namespace avx2
+TARGET_END
+TARGET_BEGIN("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
+namespace avx512 {
+#define VECTOR_BYTES 64
+#include "kernels.inl"
+#undef VECTOR_BYTES
+}  // namespace avx512
+TARGET_END
+#endif
+
 namespace {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
+using torch::headeronly::BFloat16;
+using torch::headeronly::Half;
 
-enum class Isa { kPlain, kAvx2, kAvx512 };
+enum class Isa { plain, avx2, avx512 };
 
-Isa best_isa() {
+// The best that the machine has, or less if MSDA_ISA=plain|avx2 asks for it.
+Isa isa() {
 #if defined(__x86_64__)
-  static const Isa isa = [] {
-    const char* wanted = std::getenv("MSDA_ISA");  // for tests: plain, avx2
-    const std::string limit = wanted ? wanted : "";
-    if (limit != "plain" && limit != "avx2" && __builtin_cpu_supports("avx512f") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-      return Isa::kAvx512;
-    if (limit != "plain" && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-      return Isa::kAvx2;
-    return Isa::kPlain;
-  }();
-  return isa;
-#else
-  return Isa::kPlain;
+  const char* wish = std::getenv("MSDA_ISA");
+  const std::string_view most = wish ? wish : "";
+  if (most == "plain") return Isa::plain;
+  static const bool has_avx512 =
+      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  static const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                               __builtin_cpu_supports("f16c");
+  if (has_avx512 && most != "avx2") return Isa::avx512;
+  if (has_avx2) return Isa::avx2;
 #endif
+  return Isa::plain;
 }
 
-struct Problem {
-  std::vector<int64_t> sizes, starts;
-  Shape shape;
-  Problem(const Tensor& value, const std::vector<int64_t>& shapes, const Tensor& places)
-      : sizes(shapes) {
-    STD_TORCH_CHECK(value.dim() == 4 && places.dim() == 6, "value is (B, S, heads, C), locations or "
-                    "offsets are (B, Q, heads, L, P, 2); got ", value.dim(), " and ", places.dim(),
-                    " dimensions");
-    const int64_t L = places.size(3);
-    STD_TORCH_CHECK(static_cast<int64_t>(shapes.size()) == 2 * L, "shapes has ", shapes.size(),
-                    " numbers, expected height and width of ", L, " levels");
-    int64_t total = 0;
-    for (int64_t l = 0; l < L; ++l) {
-      starts.push_back(total);
-      total += sizes[2 * l] * sizes[2 * l + 1];
-    }
-    STD_TORCH_CHECK(total == value.size(1), "the levels have ", total, " tokens, value has ",
-                    value.size(1));
-    STD_TORCH_CHECK(places.size(0) == value.size(0) && places.size(2) == value.size(2),
-                    "value and locations differ in batch or heads");
-    shape = {value.size(0), value.size(1), value.size(2), value.size(3), places.size(1), L,
-             places.size(4), sizes.data(), starts.data()};
+template <typename V>
+Tasks tasks_in_single(int64_t channels) {
+#if defined(__x86_64__)
+  switch (isa()) {
+    case Isa::avx512: return avx512::tasks_for<V, float>(channels);
+    case Isa::avx2: return avx2::tasks_for<V, float>(channels);
+    case Isa::plain: break;
   }
+#endif
+  return plain::tasks_for<V, float>(channels);
+}
+
+Tasks find_tasks(Kind kind, int64_t channels) {
+  switch (kind) {
+    case Kind::f64: return plain::tasks_for<double, double>(channels);  // for gradcheck
+    case Kind::f16: return tasks_in_single<Half>(channels);
+    case Kind::bf16: return tasks_in_single<BFloat16>(channels);
+    default: return tasks_in_single<float>(channels);
+  }
+}
+
+// Memory at the border of a cache line.
+class Buffer {
+ public:
+  explicit Buffer(int64_t bytes)
+      : data_(static_cast<char*>(::operator new(bytes + 64, std::align_val_t{64}))) {}
+  char* get() const { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(char* data) const { ::operator delete(data, std::align_val_t{64}); }
+  };
+  std::unique_ptr<char, Free> data_;
 };
 
-template <typename T>
-const T* data(const Tensor& t) { return static_cast<const T*>(t.data_ptr()); }
-template <typename T>
-T* writable(const Tensor& t) { return static_cast<T*>(t.data_ptr()); }
+int64_t size_of(Kind kind) { return kind == Kind::f64 ? 8 : 4; }
 
-template <typename T>
-void run_forward(const Tensor& value, const Points<T>& p, const Tensor& out, const Shape& s) {
-  const int64_t tasks = s.B * s.M * ((s.Q + kBlock - 1) / kBlock);
-  const T* v = data<T>(value);
-  T* o = writable<T>(out);
-  const Isa isa = best_isa();
-  torch::stable::parallel_for(0, tasks, 1, [&](int64_t a, int64_t z) {
-#if defined(__x86_64__)
-    if (isa == Isa::kAvx512) return avx512::forward(v, p, o, s, a, z);
-    if (isa == Isa::kAvx2) return avx2::forward(v, p, o, s, a, z);
-#endif
-    plain::forward(v, p, o, s, a, z);
-  });
-}
-
-template <typename T>
-void run_backward(const Tensor& grad, const Tensor& value, const Points<T>& p,
-                  const Gradients<T>& g, const Shape& s) {
-  const T *up = data<T>(grad), *v = data<T>(value);
-  const Isa isa = best_isa();
-  torch::stable::parallel_for(0, s.B * s.M, 1, [&](int64_t a, int64_t z) {
-    for (int64_t task = a; task < z; ++task) {
-#if defined(__x86_64__)
-      if (isa == Isa::kAvx512) { avx512::backward(up, v, p, g, s, task); continue; }
-      if (isa == Isa::kAvx2) { avx2::backward(up, v, p, g, s, task); continue; }
-#endif
-      plain::backward(up, v, p, g, s, task);
-    }
-  });
-}
-
-template <typename F>
-void by_type(const Tensor& value, const F& f) {
-  if (value.scalar_type() == ScalarType::Float) f(float());
-  else if (value.scalar_type() == ScalarType::Double) f(double());
-  else STD_TORCH_CHECK(false, "the CPU kernels take float32 and float64");
-}
-
-Tensor make_out(const Tensor& value, const Shape& s) {
-  return torch::stable::new_empty(value, {s.B, s.Q, s.M * s.D});
-}
-
-// Half-precision values are computed with in the type of the locations, fp32.
-Tensor widened(const Tensor& value, const Tensor& like) {
-  const Tensor same = value.scalar_type() == like.scalar_type()
-                          ? value
-                          : torch::stable::to(value, like.scalar_type());
-  return torch::stable::contiguous(same);
-}
-
-Tensor narrowed(const Tensor& found, const Tensor& like) {
-  return found.scalar_type() == like.scalar_type()
-             ? found
-             : torch::stable::to(found, like.scalar_type());
-}
-
-template <typename T>
-Points<T> plain_points(const Tensor& locations, const Tensor& weights) {
-  return {data<T>(locations), data<T>(weights), nullptr, nullptr, nullptr, 0, 0};
-}
-
-template <typename T>
-Points<T> fused_points(const Tensor& reference, const Tensor& offsets, const Tensor& logits) {
-  const int64_t each = reference.size(1) * reference.size(2) * 2;
-  return {nullptr, nullptr, data<T>(reference), data<T>(offsets), data<T>(logits),
-          reference.size(0) == 1 ? 0 : each, reference.size(2) == 1 ? 0 : 2};
+int64_t rows_of(const Problem& p, int64_t begin, int64_t end) {
+  int64_t rows = 0;
+  for (int64_t i = begin; i < end; ++i) rows += p.shapes[2 * i] * p.shapes[2 * i + 1];
+  return rows;
 }
 
 }  // namespace
 
-Tensor forward_cpu(Tensor value, std::vector<int64_t> shapes, Tensor locations, Tensor weights) {
-  const Problem problem(value, shapes, locations);
-  const Tensor v = widened(value, locations), l = torch::stable::contiguous(locations),
-               w = torch::stable::contiguous(weights);
-  Tensor out = make_out(v, problem.shape);
-  by_type(v, [&](auto t) {
-    run_forward(v, plain_points<decltype(t)>(l, w), out, problem.shape);
-  });
-  return narrowed(out, value);
+void forward_cpu(const Problem& p, const Tensors& t, Kind kind) {
+  const Tasks kernels = find_tasks(kind, p.channels);
+  const int64_t tasks = p.batch * p.heads;
+  const int64_t row = kernels.pitch(p.channels) * size_of(kind);
+  const int64_t scratch = kernels.scratch(p);
+  if (tasks >= torch::stable::get_num_threads()) {
+    torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
+      const Buffer packed(p.tokens * row), memory(scratch);
+      for (int64_t task = begin; task < end; ++task) {
+        kernels.pack(p, t, task, 0, p.tokens, packed.get());
+        kernels.sample(p, t, task, 0, p.queries, packed.get(), memory.get());
+      }
+    });
+    return;
+  }
+  const Buffer packed(p.tokens * row);
+  for (int64_t task = 0; task < tasks; ++task) {  // all threads on one head
+    torch::stable::parallel_for(0, p.tokens, 256, [&](int64_t begin, int64_t end) {
+      kernels.pack(p, t, task, begin, end, packed.get() + begin * row);
+    });
+    torch::stable::parallel_for(0, p.queries, 64, [&](int64_t begin, int64_t end) {
+      const Buffer memory(scratch);
+      kernels.sample(p, t, task, begin, end, packed.get(), memory.get());
+    });
+  }
 }
 
-std::tuple<Tensor, Tensor, Tensor> backward_cpu(Tensor grad, Tensor value,
-                                                std::vector<int64_t> shapes, Tensor locations,
-                                                Tensor weights) {
-  const Problem problem(value, shapes, locations);
-  const Tensor g = widened(grad, locations), v = widened(value, locations),
-               l = torch::stable::contiguous(locations), w = torch::stable::contiguous(weights);
-  Tensor gv = torch::stable::empty_like(v), gl = torch::stable::empty_like(l),
-         gw = torch::stable::empty_like(w);
-  by_type(v, [&](auto t) {
-    using T = decltype(t);
-    run_backward(g, v, plain_points<T>(l, w),
-                 Gradients<T>{writable<T>(gv), writable<T>(gl), writable<T>(gw)}, problem.shape);
+void backward_cpu(const Problem& p, const Tensors& t, Kind kind) {
+  const Tasks kernels = find_tasks(kind, p.channels);
+  const int64_t tasks = p.batch * p.heads;
+  const int64_t row = kernels.pitch(p.channels) * size_of(kind);
+  const int64_t scratch = kernels.scratch(p);
+  const bool whole = tasks >= torch::stable::get_num_threads();  // else a thread has one level
+  const int64_t parts = whole ? 1 : p.levels;
+  int64_t most = 0;
+  for (int64_t i = 0; i < parts; ++i) {
+    const int64_t rows = whole ? p.tokens : rows_of(p, i, i + 1);
+    most = rows > most ? rows : most;
+  }
+  torch::stable::parallel_for(0, tasks * parts, 1, [&](int64_t begin, int64_t end) {
+    const Buffer packed(most * row), grads(most * row), memory(scratch);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t task = i / parts, level = i % parts, last = whole ? p.levels : level + 1;
+      const int64_t first = rows_of(p, 0, level), stop = rows_of(p, 0, last);
+      kernels.pack(p, t, task, first, stop, packed.get());
+      kernels.backward(p, t, task, level, last, packed.get(), grads.get(), memory.get());
+    }
   });
-  return {narrowed(gv, value), gl, gw};
-}
-
-Tensor fused_cpu(Tensor value, std::vector<int64_t> shapes, Tensor reference, Tensor offsets,
-                 Tensor logits) {
-  const Problem problem(value, shapes, offsets);
-  const Tensor v = widened(value, offsets), r = torch::stable::contiguous(reference),
-               o = torch::stable::contiguous(offsets), a = torch::stable::contiguous(logits);
-  Tensor out = make_out(v, problem.shape);
-  by_type(v, [&](auto t) {
-    run_forward(v, fused_points<decltype(t)>(r, o, a), out, problem.shape);
+  if (!p.fused || parts == 1) return;
+  torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
+    const Buffer memory(scratch);
+    for (int64_t task = begin; task < end; ++task) {
+      kernels.finish(p, t, task, 0, p.queries, memory.get());
+    }
   });
-  return narrowed(out, value);
-}
-
-std::tuple<Tensor, Tensor, Tensor> fused_backward_cpu(Tensor grad, Tensor value,
-                                                      std::vector<int64_t> shapes,
-                                                      Tensor reference, Tensor offsets,
-                                                      Tensor logits) {
-  const Problem problem(value, shapes, offsets);
-  const Tensor g = widened(grad, offsets), v = widened(value, offsets),
-               r = torch::stable::contiguous(reference), o = torch::stable::contiguous(offsets),
-               a = torch::stable::contiguous(logits);
-  Tensor gv = torch::stable::empty_like(v), go = torch::stable::empty_like(o),
-         ga = torch::stable::empty_like(a);
-  by_type(v, [&](auto t) {
-    using T = decltype(t);
-    run_backward(g, v, fused_points<T>(r, o, a),
-                 Gradients<T>{writable<T>(gv), writable<T>(go), writable<T>(ga)}, problem.shape);
-  });
-  return {narrowed(gv, value), go, ga};
-}
-
-STABLE_TORCH_LIBRARY_IMPL(segcore, CPU, m) {
-  m.impl("ms_deform_attn", TORCH_BOX(&forward_cpu));
-  m.impl("ms_deform_attn_backward", TORCH_BOX(&backward_cpu));
-  m.impl("deform_attn", TORCH_BOX(&fused_cpu));
-  m.impl("deform_attn_backward", TORCH_BOX(&fused_backward_cpu));
 }
 
 }  // namespace msda

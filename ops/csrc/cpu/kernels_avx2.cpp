@@ -1,2 +1,0 @@
-#define MSDA_ISA avx2
-#include "kernels.inc"

@@ -1,2 +1,0 @@
-#define MSDA_ISA avx512
-#include "kernels.inc"

@@ -1,2 +1,0 @@
-#define MSDA_ISA plain
-#include "kernels.inc"
