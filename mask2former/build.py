@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mask2former.criterion import Criterion
 from mask2former.decoder import MaskedDecoder
@@ -38,6 +39,23 @@ TARGETS = {
     "mask_former_instance": "instance",
     "coco_instance_lsj": "instance",
     "coco_panoptic_lsj": "panoptic",
+}
+
+# keys that old files may set, of which only one value was ever published and is built here
+ONLY: dict[str, Any] = {
+    "INPUT.FORMAT": "RGB",
+    "MODEL.MASK_FORMER.DEEP_SUPERVISION": True,
+    "MODEL.MASK_FORMER.ENFORCE_INPUT_PROJ": False,
+    "MODEL.MASK_FORMER.PRE_NORM": False,
+    "MODEL.MASK_FORMER.SIZE_DIVISIBILITY": 32,
+    "MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE": "multi_scale_pixel_decoder",
+    "MODEL.SEM_SEG_HEAD.COMMON_STRIDE": 4,
+    "MODEL.SEM_SEG_HEAD.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES": ["res3", "res4", "res5"],
+    "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["res2", "res3", "res4", "res5"],
+    "MODEL.SEM_SEG_HEAD.NORM": "GN",
+    "MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME": "MSDeformAttnPixelDecoder",
+    "MODEL.SWIN.APE": False,
+    "MODEL.SWIN.PATCH_NORM": True,
 }
 
 
@@ -74,6 +92,24 @@ def _losses(
     criterion: Criterion, outputs: Outputs, targets: list[Targets], counts: Tensor
 ) -> dict[str, Tensor]:
     return criterion(outputs.layers, targets, counts[0])
+
+
+def refuse_other_networks(cfg: Config) -> None:
+    """A ConfigError where the file asks for a network that this is not."""
+    for key, only in ONLY.items():
+        value: Any = reduce(getattr, key.split("."), cfg)
+        value = list(value) if isinstance(only, list) else value
+        if value != only:
+            raise ConfigError(
+                f"{key} is {value!r}: only {only!r} is built here, the value of every published"
+                " configuration; remove the key"
+            )
+    tokens, queries = cfg.MODEL.SEM_SEG_HEAD.CONVS_DIM, cfg.MODEL.MASK_FORMER.HIDDEN_DIM
+    if tokens != queries:
+        raise ConfigError(
+            f"MODEL.SEM_SEG_HEAD.CONVS_DIM {tokens} must equal MODEL.MASK_FORMER.HIDDEN_DIM"
+            f" {queries}: queries read the pixel decoder's tokens as they are"
+        )
 
 
 def class_count(cfg: Config, metadata: Metadata) -> int:
@@ -119,14 +155,12 @@ def build_backbone(cfg: Config) -> ResNet | Swin | HorNet | TimmBackbone:
     )
 
 
-def build_pixel_decoder(cfg: Config, backbone: ResNet | Swin | HorNet | TimmBackbone) -> nn.Module:
+def build_pixel_decoder(
+    cfg: Config, backbone: ResNet | Swin | HorNet | TimmBackbone
+) -> PixelDecoder:
     """The deformable-attention pixel decoder."""
+    refuse_other_networks(cfg)
     head = cfg.MODEL.SEM_SEG_HEAD
-    if head.PIXEL_DECODER_NAME != "MSDeformAttnPixelDecoder":
-        raise ConfigError(
-            f"MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME {head.PIXEL_DECODER_NAME!r}: only"
-            " MSDeformAttnPixelDecoder is here; no published configuration uses another"
-        )
     return PixelDecoder(
         backbone.channels,
         dim=head.CONVS_DIM,
