@@ -1,22 +1,26 @@
 """Checkpoints: read without running anything, loaded with a report, converted and back."""
 
 import pickle
+import pickletools
 import subprocess
 import sys
 from collections import OrderedDict
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 from mask2former.build import build
 from mask2former.weights import to_official, to_ours
 from segcore.config import load_config
 from segcore.data.catalog import dataset_metadata
+from segcore.engine.backbone_names import timm_swin_name
 from segcore.engine.checkpoint import Checkpoints, save_atomic
 from segcore.engine.weights import load_weights, read_checkpoint
 from segcore.errors import WeightsError
 from segcore.structures import Metadata
+from tools.convert_weights import convert, write
 
 
 def model_of(root, *opts, classes=133):
@@ -116,19 +120,124 @@ def test_imagenet_weights_out_of_the_package(root):
     )
 
 
-def test_conversion_and_back(root, tmp_path):
+def test_conversion_to_official_and_back(root, tmp_path):
     model = model_of(root, "MODEL.BACKBONE.NAME", "build_resnet_backbone")
     official = to_official(model.state_dict())
     torch.save({"model": official}, tmp_path / "trained.pth")
     for goal in ("old.pkl", "old.pth"):
-        command = [sys.executable, str(root / "tools/convert_weights.py"), "official"]
-        command += [str(tmp_path / "trained.pth"), str(tmp_path / goal)]
-        subprocess.run(command, check=True, capture_output=True)
-    back = read_checkpoint(tmp_path / "old.pkl")["model"]
-    assert back.keys() == official.keys()
-    assert all(torch.equal(v, official[k]) for k, v in back.items())
-    with (tmp_path / "old.pkl").open("rb") as stream:
-        assert pickle.load(stream)["model"]._metadata["sem_seg_head"] == {"version": 2}
+        write(convert("official", tmp_path / "trained.pth"), tmp_path / goal)
+        back = read_checkpoint(tmp_path / goal)["model"]
+        assert back.keys() == official.keys()
+        assert all(torch.equal(v, official[k]) for k, v in back.items())
+    plain = (tmp_path / "old.pkl").read_bytes()
+    content = pickle.loads(plain, encoding="latin1")  # as detectron2 reads it
+    assert content["__author__"]
+    assert "matching_heuristics" not in content
+    assert content["model"]._metadata["sem_seg_head"] == {"version": 2}
+    assert all(type(v) is np.ndarray and v.flags.writeable for v in content["model"].values())
+    assert not [x for _, x, _ in pickletools.genops(plain) if x and "_core" in str(x)[:40]]
+    with pytest.raises(WeightsError, match="no class head"):
+        torch.save({"a": torch.ones(1)}, tmp_path / "bare.pth")
+        convert("official", tmp_path / "bare.pth")
+
+
+def test_converter_from_the_command_line(root, tmp_path):
+    (tmp_path / "bad.pth").write_bytes(b"<html>")
+    command = [sys.executable, str(root / "tools/convert_weights.py"), "swin"]
+    command += [str(tmp_path / "bad.pth"), str(tmp_path / "out.pkl")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "a web page" in done.stderr
+    assert not (tmp_path / "out.pkl").exists()
+
+
+def test_imagenet_resnet_is_converted_to_the_old_names(root, tmp_path):
+    model = model_of(root, "MODEL.BACKBONE.NAME", "build_resnet_backbone")
+    state = timm.create_model("resnet50").state_dict()  # torchvision's names
+    torch.save(state, tmp_path / "in.pth")
+    for kind in ("torchvision", "timm"):
+        write(convert(kind, tmp_path / "in.pth"), tmp_path / "R-50.pkl")
+        content = read_checkpoint(tmp_path / "R-50.pkl")
+        assert content["matching_heuristics"]
+        wanted = {k for k in to_official(model.state_dict()) if k.startswith("backbone.")}
+        assert {k.removeprefix("backbone.") for k in wanted} <= content["model"].keys()
+        report = load_weights(model, content, to_ours)
+        assert not [n for n in report.reinitialised if n.startswith("backbone.")]
+        assert {n for n in report.unused if "num_batches" not in n} == {
+            "stem.fc.weight", "stem.fc.bias",
+        }  # fmt: skip
+    assert torch.equal(model.backbone.layers[2][5].conv3.weight, state["layer3.5.conv3.weight"])
+
+
+SWIN = ["MODEL.BACKBONE.NAME", "D2SwinTransformer", "MODEL.SWIN.EMBED_DIM", "12"]
+SWIN += ["MODEL.SWIN.NUM_HEADS", "[1,1,2,2]", "MODEL.SWIN.DEPTHS", "[1,1,1,1]"]
+
+
+def test_swin_of_microsoft_and_of_timm_load_whole(root):
+    model = model_of(root, *SWIN)
+    body = timm.create_model(
+        "swin_tiny_patch4_window7_224", embed_dim=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2)
+    )
+    theirs = body.state_dict()
+    original = {timm_swin_name(k): v for k, v in theirs.items()}
+    for state in (theirs, original):
+        report = load_weights(model, state, to_ours)
+        ours = model.backbone.state_dict()
+        random = {n for n in report.reinitialised if n.startswith("backbone.")}
+        assert random == {f"backbone.norm{i}.{p}" for i in range(4) for p in ("weight", "bias")}
+        assert {n.split(".")[0] for n in report.unused} == {"norm", "head"}
+        reduction = theirs["layers.2.downsample.reduction.weight"]
+        assert torch.equal(ours["layers.1.downsample.reduction.weight"], reduction)
+
+
+def test_bias_tables_of_another_window_are_resized(root):
+    source = model_of(root, *SWIN)
+    goal = model_of(root, *SWIN, "MODEL.SWIN.WINDOW_SIZE", "12")
+    name = "backbone.layers.2.blocks.0.attn.relative_position_bias_table"
+    axis = torch.linspace(-1, 1, 13)
+    table = (axis[:, None] + 2 * axis).reshape(-1, 1).repeat(1, 2)  # a plane stays one
+    report = load_weights(goal, to_official(source.state_dict()) | {name: table}, to_ours)
+    assert len(report.resized) == 4
+    square = goal.state_dict()[name].reshape(23, 23, 2)[3:-3, 3:-3, 0]
+    place = torch.arange(-8.0, 9) * 13 / 23 / 6
+    torch.testing.assert_close(square, place[:, None] + 2 * place, rtol=0, atol=0.05)
+
+
+def test_class_rows_follow_their_names(root):
+    source, goal = model_of(root, classes=6), model_of(root, classes=4)
+    known, wanted = list("abcdef"), ["F", "new", "b", "c_"]
+    content = {"model": to_official(source.state_dict()), "metadata": {"classes": known}}
+    before = goal.decoder.class_embed.weight.detach().clone()
+    report = load_weights(goal, content, to_ours, classes=wanted)
+    assert [text.rsplit("(")[1] for text in report.resized] == ["2 of 4 classes by name)"] * 2
+    theirs, mine = source.decoder.class_embed.weight, goal.decoder.class_embed.weight
+    for row, where in ((0, 5), (2, 1), (4, 6)):
+        assert torch.equal(mine[row], theirs[where])
+    assert torch.equal(mine[1], before[1])
+    same = load_weights(source, content, to_ours, classes=[k.upper() for k in known])
+    assert not same.resized
+    other = load_weights(goal, content, to_ours, classes=list("wxyz"))
+    assert len(other.reinitialised) == 2
+
+
+def test_the_report_says_what_a_user_should_know(root, caplog):
+    deep = ["MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.DEPTH", "101"]
+    shallow = model_of(root, *deep[:2])
+    with caplog.at_level("WARNING"):
+        load_weights(shallow, to_official(model_of(root, *deep).state_dict()), to_ours)
+    assert "255 tensors have no place" in caplog.text
+    caplog.clear()
+    state = to_official(shallow.state_dict())
+    partial = {k: v for k, v in state.items() if "res5" not in k}
+    with caplog.at_level("WARNING"):
+        report = load_weights(shallow, partial, to_ours)
+    assert "of the backbone stay random (backbone.layers.* (50))" in caplog.text
+    assert "reinitialised    50  backbone.layers.* (50)" in str(report)
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        load_weights(shallow, state, to_ours)
+    assert not caplog.text
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
