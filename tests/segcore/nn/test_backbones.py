@@ -9,7 +9,7 @@ from torch import nn
 from segcore.errors import ConfigError
 from segcore.nn.backbones import FrozenBatchNorm2d, ResNet, TimmBackbone, conv_norm
 
-IMAGES = torch.rand(2, 3, 70, 94, generator=torch.Generator().manual_seed(0)) * 4 - 2
+IMAGES = torch.rand(2, 3, 50, 70, generator=torch.Generator().manual_seed(0)) * 4 - 2
 
 
 def shaken(model):
