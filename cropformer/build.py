@@ -12,7 +12,7 @@ from cropformer import weights
 from cropformer.decoder import CropDecoder
 from cropformer.model import CropFormer
 from cropformer.postprocess import EntityPostProcess
-from cropformer.views import CropViews, entities
+from cropformer.views import CropViews
 from mask2former.build import (
     build,
     build_backbone,
@@ -31,7 +31,7 @@ PER_VIEW = 0.5  # weight of the first pass's losses; a constant of the published
 
 def build_plain(cfg: Config, metadata: Metadata) -> Task:
     """Mask2Former for entities: one class, results without overlap."""
-    task = build(cfg, entities(metadata))
+    task = build(cfg, metadata.as_entities())
     task.views.metadata = metadata  # type: ignore[attr-defined]  # files keep their classes
     postprocess = EntityPostProcess(cfg.TEST.DETECTIONS_PER_IMAGE)
     return replace(task, losses=partial(_agnostic, task.losses), postprocess=postprocess)

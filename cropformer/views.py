@@ -5,8 +5,6 @@ Legend of one-letter names: T views, N segments, H W pixels.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 
@@ -103,10 +101,3 @@ def _targets(labels: list[int], shapes: list[list[np.ndarray]], views: list[Exam
         for out, mask in zip(row, in_views, strict=True):
             out[: mask.shape[0], : mask.shape[1]] = torch.from_numpy(mask)
     return Targets(torch.tensor(labels, dtype=torch.int64), masks, masks.flatten(2).any(2))
-
-
-def entities(metadata: Metadata) -> Metadata:
-    """The same data set with one class: everything is an entity."""
-    return replace(
-        metadata, classes=("entity",), dataset_ids=(1,), is_thing=(True,), colors=((220, 60, 60),)
-    )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from torch import nn
@@ -30,7 +29,7 @@ from segcore.evaluation.entity import EntityEvaluator
 from segcore.evaluation.instance import InstanceEvaluator
 from segcore.evaluation.panoptic import PanopticEvaluator
 from segcore.evaluation.semantic import SemanticEvaluator
-from segcore.structures import Batch, Metadata, Record
+from segcore.structures import Batch, Metadata
 
 ARCHITECTURES = {
     "MaskFormer": "mask2former.build:build",
@@ -84,7 +83,7 @@ def train_metadata(cfg: Config) -> Metadata:
     return dataset_metadata(names[0], data_root(), catalogs(cfg))
 
 
-def train_records(cfg: Config) -> Sequence[Record]:
+def train_records(cfg: Config) -> Records:
     """Records of all training sets, those without a usable segment left out."""
     if not cfg.DATASETS.TRAIN:
         raise ConfigError("DATASETS.TRAIN is empty; there is nothing to train on")
@@ -96,21 +95,15 @@ def train_records(cfg: Config) -> Sequence[Record]:
                 f"{metadata.name} and {first.name} have different classes; data sets that are"
                 " trained together need the same classes in the same order"
             )
-    records = chain.from_iterable(records for _, records in loaded)
-    kept = Records(r for r in records if _usable(r) or not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+    kept = Records.join([records for _, records in loaded])
+    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+        kept = kept.take(kept.usable)
     if not len(kept):
         raise DataError(
             f"{', '.join(cfg.DATASETS.TRAIN)}: no image has an annotation that is not a crowd;"
             " there is nothing to train on"
         )
     return kept
-
-
-def _usable(record: Record) -> bool:
-    return any(
-        frame.semantic is not None or any(not s.crowd for s in frame.segments)
-        for frame in record.frames
-    )
 
 
 def train_batches(cfg: Config, task: Task, fabric: Fabric, start: int = 0) -> Iterator[Batch]:
@@ -154,7 +147,8 @@ def build_evaluators(cfg: Config, name: str) -> list[Evaluator]:
     """What the data set is judged by, as far as the model makes it."""
     metadata = dataset_metadata(name, data_root(), catalogs(cfg))
     if cfg.ENTITY.ENABLE:
-        return [EntityEvaluator(metadata), EntityEvaluator(metadata, boundary=True)]
+        found: list[Evaluator] = [EntityEvaluator(metadata)]
+        return [*found, EntityEvaluator(metadata, boundary=True)]
     test = cfg.MODEL.MASK_FORMER.TEST
     makes = {
         "semantic": test.SEMANTIC_ON,

@@ -56,6 +56,10 @@ class ViewSampler(Protocol):
         """A sample; None in training where nothing of the record can be used."""
         ...
 
+    def test(self, image: np.ndarray, record: Record) -> Sample:
+        """Of pixels (H, W, 3) uint8 RGB that no file holds, at test time."""
+        ...
+
 
 @runtime_checkable
 class Evaluator(Protocol):

@@ -18,7 +18,7 @@ import torch
 from segcore.build import build_task, catalogs, data_root
 from segcore.config import Config, load_config
 from segcore.data.catalog import dataset_metadata
-from segcore.data.dataset import read_image, test_sample
+from segcore.data.dataset import read_image
 from segcore.engine.weights import load_weights, read_checkpoint
 from segcore.errors import ConfigError, DataError
 from segcore.structures import Batch, Frame, Metadata, Outputs, Record, Result, Sample
@@ -48,6 +48,8 @@ class Predictor:
         checkpoint: dict[str, Any] = read_checkpoint(path) if path else {}
         self.metadata = _metadata(cfg, checkpoint)
         self.task = build_task(cfg, self.metadata)
+        if cfg.ENTITY.ENABLE:
+            self.metadata = self.metadata.as_entities()
         if path:
             load_weights(self.task.model, checkpoint["model"], self.task.renames)
         else:
@@ -87,8 +89,7 @@ class Predictor:
         else:
             pixels, name = read_image(Path(image)), str(image)
         record = Record(name, (pixels.shape[0], pixels.shape[1]), (Frame(Path(name)),))
-        sizes = self.cfg.INPUT
-        return test_sample(pixels, record, sizes.MIN_SIZE_TEST, sizes.MAX_SIZE_TEST)
+        return self.task.views.test(pixels, record)
 
     def results(self, samples: Sequence[Sample]) -> list[Result]:
         """Results of one batch of samples."""

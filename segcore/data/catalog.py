@@ -22,7 +22,7 @@ from segcore.data.readers import READERS
 from segcore.data.sources import IMAGE_SUFFIXES, Spec, images_by_stem
 from segcore.data.store import Records
 from segcore.errors import DataError
-from segcore.structures import Metadata, Record
+from segcore.structures import Metadata
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +30,7 @@ CATALOG = Path(__file__).resolve().parents[2] / "datasets" / "catalog"
 NEEDED, OPTIONAL = {"images", "annotations"}, {"panoptic", "semantic"}
 
 
-def load_dataset(
-    name: str, root: Path, catalogs: Sequence[Path] = ()
-) -> tuple[Metadata, Sequence[Record]]:
+def load_dataset(name: str, root: Path, catalogs: Sequence[Path] = ()) -> tuple[Metadata, Records]:
     """Classes and records of a data set.
 
     Args:

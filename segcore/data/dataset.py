@@ -59,7 +59,7 @@ class StillViews:
         image = read_image(frame.file)
         check_size(record, image)
         if rng is None:
-            return test_sample(image, record, self.min_size, self.max_size)
+            return self.test(image, record)
         semantic = None
         if self.targets == "semantic":
             semantic = masks.semantic_map(frame, self.metadata)
@@ -83,6 +83,10 @@ class StillViews:
             torch.ones(len(labels), 1, dtype=torch.bool),
         )
         return _sample(example.image, targets, record)
+
+    def test(self, image: np.ndarray, record: Record) -> Sample:
+        """The whole image at its test size, without targets."""
+        return test_sample(image, record, self.min_size, self.max_size)
 
 
 def test_sample(image: np.ndarray, record: Record, min_size: int, max_size: int) -> Sample:

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from segcore.contracts import ViewSampler
+from segcore.data.store import Records
 from segcore.errors import DataError
 from segcore.structures import Batch, Record
 
@@ -93,7 +94,7 @@ class _TrainStream(IterableDataset[Any]):
 
 
 def train_loader(
-    records: Sequence[Record],
+    records: Records,
     views: ViewSampler,
     *,
     batch_size: int,
@@ -112,7 +113,8 @@ def train_loader(
     """
     if not len(records):
         raise DataError("the training set has no image with a usable annotation")
-    wide = [r.size[1] > r.size[0] for r in records] if group_by_aspect and batch_size > 1 else None
+    grouped = group_by_aspect and batch_size > 1
+    wide = (records.sizes[:, 1] > records.sizes[:, 0]).tolist() if grouped else None
     plan = (wide, len(records), batch_size, seed, rank, world_size)
     loader = _loader(_TrainStream(records, views, plan, start), num_workers)
     return _unpacked(loader)

@@ -11,8 +11,6 @@ from segcore import masks
 from segcore.evaluation.instance import InstanceEvaluator
 from segcore.structures import Metadata, Record, Result
 
-ONE = {"classes": ("entity",), "dataset_ids": (1,), "is_thing": (True,), "colors": ((0, 0, 0),)}
-
 
 class EntityEvaluator:
     """APe, APe50 ..., and the share of pixels that some entity covers; any data set will do.
@@ -22,7 +20,7 @@ class EntityEvaluator:
     """
 
     def __init__(self, metadata: Metadata, *, boundary: bool = False) -> None:
-        self.inner = InstanceEvaluator(replace(metadata, **ONE), boundary=boundary)  # type: ignore[arg-type]
+        self.inner = InstanceEvaluator(metadata.as_entities(), boundary=boundary)
 
     @property
     def parts(self) -> list[Any]:
@@ -42,7 +40,11 @@ class EntityEvaluator:
     def compute(self) -> dict[str, float]:
         """APe, APe50, APe75, APes, APem, APel (with boundary: "boundary APe" ...), covered."""
         names = self.inner.compute()
-        found = {k.replace("AP", "APe", 1): v for k, v in names.items() if "-" not in k}
+        found = {
+            k.replace("AP", "APe", 1).replace("AR", "ARe", 1): v
+            for k, v in names.items()
+            if "-" not in k
+        }
         if not self.inner.boundary:
             found["covered"] = 100 * float(np.mean([_covered(p) for p in self.parts] or [0.0]))
         return found
