@@ -14,15 +14,17 @@ import logging
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from segcore.data.dataset import read_image
 from segcore.errors import ConfigError, DataError, WeightsError
 from segcore.evaluation.writers import coco_json, panoptic_png, write_json, write_png
 from segcore.predict import Predictor
-from segcore.structures import Metadata, Result, Sample
+from segcore.structures import Metadata, Panoptic, Result, Sample
 from segcore.visualize import draw
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
@@ -71,8 +73,19 @@ def output_names(images: list[Path]) -> list[Path]:
     return [Path(f"{i:06d}_{name}") for i, name in enumerate(full)]
 
 
+def confident(panoptic: Panoptic, threshold: float) -> Panoptic:
+    """Entities under the threshold leave the map; no score is too low for it otherwise."""
+    kept = [s for s in panoptic.segments if s.score >= threshold]
+    table = torch.zeros(int(panoptic.map.max()) + 1, dtype=torch.int32)
+    for segment in kept:
+        table[segment.id] = segment.id
+    return Panoptic(table[panoptic.map], kept)
+
+
 def write(result: Result, image: Path, name: Path, metadata: Metadata, threshold: float) -> None:
     """Picture first, JSON last: where the JSON is, the image is done."""
+    if metadata.classes == ("entity",) and result.panoptic is not None:
+        result = replace(result, panoptic=confident(result.panoptic, threshold))
     pixels = read_image(image)
     picture = draw(pixels, result, metadata, threshold=threshold)
     write_png(name.with_suffix(".png"), picture)

@@ -21,15 +21,7 @@ class EntityEvaluator:
 
     def __init__(self, metadata: Metadata, *, boundary: bool = False) -> None:
         self.inner = InstanceEvaluator(metadata.as_entities(), boundary=boundary)
-
-    @property
-    def parts(self) -> list[Any]:
-        """One an image."""
-        return self.inner.parts
-
-    @parts.setter
-    def parts(self, parts: list[Any]) -> None:
-        self.inner.parts = parts
+        self.parts: list[Any] = self.inner.parts  # one an image
 
     def update(self, result: Result, record: Record) -> None:
         """Every segment of the truth, thing or stuff, is an entity."""
@@ -39,6 +31,7 @@ class EntityEvaluator:
 
     def compute(self) -> dict[str, float]:
         """APe, APe50, APe75, APes, APem, APel (with boundary: "boundary APe" ...), covered."""
+        self.inner.parts = self.parts  # gathered by now
         names = self.inner.compute()
         found = {
             k.replace("AP", "APe", 1).replace("AR", "ARe", 1): v
