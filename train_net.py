@@ -74,7 +74,8 @@ def train(cfg: Config, args: argparse.Namespace, fabric: Fabric) -> int:
     if fabric.is_global_zero:
         save_config(cfg, folder / "config.yaml")
     if not (args.resume and run.resume()) and cfg.MODEL.WEIGHTS:
-        load_weights(task.model, cfg.MODEL.WEIGHTS, task.renames)
+        names = metadata.classes
+        load_weights(task.model, cfg.MODEL.WEIGHTS, task.renames, classes=names)
 
     def judge(iteration: int) -> None:
         found = test(cfg, task, fabric)

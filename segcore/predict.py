@@ -51,7 +51,7 @@ class Predictor:
         if cfg.ENTITY.ENABLE:
             self.metadata = self.metadata.as_entities()
         if path:
-            load_weights(self.task.model, checkpoint["model"], self.task.renames)
+            load_weights(self.task.model, checkpoint, self.task.renames)
         else:
             logger.warning("no weights given: the model is random, and so are its results")
         self.device = _device(cfg.MODEL.DEVICE)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def _from_path(name: str) -> dict[str, Any]:
         beside = [stem, f"../{stem}", f"images/{stem}", f"../images/{stem}"]
         places = [*beside, "images", "../images", "."]
     start = path if path.is_dir() else path.parent
-    folders = [(start / place).resolve() for place in places]
+    folders = [Path(os.path.normpath(start / place)) for place in places]
     folder = Path(images).expanduser() if images else _guess(path, folders, wanted)
     return {"annotations": path, "reader": reader, "images": folder}
 
