@@ -110,11 +110,18 @@ def semantic_map(frame: Frame, metadata: Metadata) -> np.ndarray:
             )
         return classes_of(raw, metadata)
     ids = read_ids(panoptic_file(frame))
-    out = np.full(ids.shape, -1, np.int32)
-    table = {s.shape.id: s.category for s in frame.segments if isinstance(s.shape, PngId)}
-    found, inverse = np.unique(ids, return_inverse=True)
-    values = np.array([table.get(int(i), -1) for i in found], np.int32)
-    return values[inverse.reshape(ids.shape)] if len(found) else out
+    return lookup(
+        ids, {s.shape.id: s.category for s in frame.segments if isinstance(s.shape, PngId)}
+    )
+
+
+def lookup(ids: np.ndarray, table: dict[int, int]) -> np.ndarray:
+    """ids (H, W) -> (H, W) int32 what the table says of each, -1 where it says nothing."""
+    known = np.zeros(int(ids.max(initial=0)) + 1, np.int32)  # zeros cost nothing until touched
+    for number, value in table.items():
+        if 0 <= number < known.size:
+            known[number] = value + 1
+    return known[ids] - 1
 
 
 def classes_of(raw: np.ndarray, metadata: Metadata) -> np.ndarray:

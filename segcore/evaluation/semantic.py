@@ -1,4 +1,10 @@
-"""Mean IoU over classes. Legend: K classes, H W pixels."""
+"""Mean IoU over classes.
+
+Counts of numpy, not vernier's partial results: K x K numbers, whatever the number of images, that
+add up over processes. Tests hold them to vernier in strict mode.
+
+Legend of one-letter names: K classes, H W pixels.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ import torch
 from segcore import masks
 from segcore.data.catalog import load_dataset
 from segcore.errors import DataError
-from segcore.evaluation.instance import InstanceEvaluator, boundary
+from segcore.evaluation.boundary import boundary
+from segcore.evaluation.instance import InstanceEvaluator
 from segcore.evaluation.panoptic import PanopticEvaluator, match, truth_map
 from segcore.evaluation.semantic import SemanticEvaluator
 from segcore.structures import (
