@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
@@ -71,6 +73,9 @@ def launch(
         plugins=None if torchrun else [LightningEnvironment()],
     )
     fabric.launch()
+    if fabric.world_size > 1 and dist.get_backend() == "gloo":
+        # Fabric does so for NCCL alone; gloo's threads abort a process that ends before them
+        atexit.register(dist.destroy_process_group)
     return fabric
 
 

@@ -67,39 +67,75 @@ def test_overfits_evaluates_and_draws(home):
     assert len(Predictor(CONFIG, weights).outputs([home / "data/images/00.png"]).layers) == 3
 
 
-@pytest.mark.slow
-def test_a_resumed_run_equals_an_unbroken_one(home):
-    short = ["SOLVER.CHECKPOINT_PERIOD", "4", "DATASETS.TEST", "[]", "SEED", "3"]
-    for name in ("whole", "broken"):
-        train_net(home / name, *short, "SOLVER.MAX_ITER", "8")
-    (home / "broken" / "model_final.pth").unlink()
-    (home / "broken" / "last_checkpoint").write_text("model_0000003.pth")
-    train_net(home / "broken", *short, "SOLVER.MAX_ITER", "8", flags=["--resume"])
-    states = [
-        torch.load(home / name / "model_final.pth", weights_only=True)
-        for name in ("whole", "broken")
-    ]
-    for key, value in states[0]["model"].items():
-        assert torch.equal(value, states[1]["model"][key]), key
+SHORT = ("SOLVER.MAX_ITER", "12", "DATASETS.TEST", "[]", "SEED", "3", "SOLVER.BASE_LR", "1e-4")
+
+
+def start(folder, *more, flags=()):
+    command = [sys.executable, "train_net.py", "--config-file", CONFIG, *flags]
+    return subprocess.Popen(
+        [*command, *options(folder, *more)],
+        cwd=ROOT, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def wait_for(folder, pattern, process):
+    for _ in range(1200):
+        if list(folder.glob(pattern)):
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    pytest.fail(f"{folder} never had {pattern}")
+
+
+def assert_same_weights(one, other):
+    states = [torch.load(f / "model_final.pth", weights_only=True)["model"] for f in (one, other)]
+    assert states[0].keys() == states[1].keys()
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key]), key
 
 
 @pytest.mark.slow
-def test_sigterm_ends_with_a_checkpoint(home):
+def test_a_run_killed_twice_and_resumed_equals_an_unbroken_one(home):
+    """It saves after every step, so that it often dies while saving."""
+    train_net(home / "whole", *SHORT)
+    every = (*SHORT, "SOLVER.CHECKPOINT_PERIOD", "1")
+    for seen in ("model_0000002.pth", "model_0000006.pth.tmp"):
+        process = start(home / "killed", *every, flags=["--resume"])
+        wait_for(home / "killed", seen.replace(".tmp", "*"), process)
+        process.kill()
+        process.communicate()
+    done = train_net(home / "killed", *every, flags=["--resume"])
+    assert "resumed at iteration" in done.stdout
+    assert_same_weights(home / "whole", home / "killed")
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_resume_exactly(home):
+    two = ["--num-gpus", "2"]
+    cpu = (*SHORT, "MODEL.DEVICE", "cpu", "SOLVER.CHECKPOINT_PERIOD", "2")
+    train_net(home / "pair", *cpu, flags=two)
+    process = start(home / "stopped pair", *cpu, flags=two)
+    wait_for(home / "stopped pair", "model_0000001.pth", process)
+    process.send_signal(signal.SIGTERM)  # to the first alone
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    assert "stopped at iteration" in output
+    train_net(home / "stopped pair", *cpu, flags=[*two, "--resume"])
+    assert_same_weights(home / "pair", home / "stopped pair")
+
+
+@pytest.mark.slow
+def test_sigterm_ends_with_a_checkpoint_that_can_be_judged(home):
     folder = home / "stopped"
-    command = [sys.executable, "train_net.py", "--config-file", CONFIG]
-    command += options(folder, "SOLVER.MAX_ITER", "100000", "DATASETS.TEST", "[]")
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
-    )
-    for _ in range(300):
-        if (folder / "metrics.json").exists():
-            break
-        time.sleep(0.1)
+    process = start(folder, "SOLVER.MAX_ITER", "100000", "DATASETS.TEST", "[]")
+    wait_for(folder, "metrics.json", process)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert "--resume" in output
+    assert process.returncode == 143, output
+    assert "train_net.py --resume" in output
     assert list(folder.glob("model_0*.pth"))
+    judged = train_net(folder, flags=["--eval-only", "--resume"])
+    assert "PQ" in judged.stdout
 
 
 @pytest.mark.parametrize(
@@ -108,6 +144,7 @@ def test_sigterm_ends_with_a_checkpoint(home):
         (["SOLVER.BASE_RL", "1"], "did you mean SOLVER.BASE_LR"),
         (["DATASETS.TRAIN", "[coco_2017_trian]"], "nearest names"),
         (["MODEL.WEIGHTS", "nowhere.pth"], "file not found"),
+        (["SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full"], "expected full_model, value, norm"),
         (["SOLVER.IMS_PER_BATCH", "3", "SOLVER.ACCUMULATE", "2"], "cannot be split"),
     ],
 )

@@ -1,0 +1,161 @@
+"""Checkpoints that survive whatever happens while they are written."""
+
+import errno
+import random
+
+import numpy as np
+import pytest
+import torch
+from fake_task import batch, make_fabric, make_task
+
+from segcore.engine import checkpoint
+from segcore.engine.checkpoint import Checkpoints, restore_rng, rng_state, save_atomic
+from segcore.engine.optim import poly
+from segcore.engine.run import Run
+from segcore.engine.trainer import Trainer
+from segcore.errors import WeightsError
+
+
+def content(value):
+    return {"model": {"w": torch.full((3,), float(value))}, "iteration": value}
+
+
+def draw():
+    return torch.rand(3).tolist(), np.random.rand(3).tolist(), [random.random(), random.gauss(0, 1)]
+
+
+def make_run(folder, seed=0):
+    task = make_task(seed)
+    fabric = make_fabric()
+    schedule = poly(max_iter=10, power=0.9, ending=0.0, warmup=(0, 1.0, "linear"))
+    optimizer = torch.optim.AdamW(task.model.parameters(), lr=0.1)
+    trainer = Trainer(task, optimizer, schedule, fabric)
+    about = {"config": {"SEED": 1}, "metadata": {"classes": ["a"]}}
+    return Run(task, trainer, fabric, Checkpoints(folder), about)
+
+
+@pytest.mark.parametrize("normals", [0, 1])  # numpy and python keep every second normal in hand
+def test_generators_go_on_where_they_were(tmp_path, normals):
+    np.random.randn(normals)
+    [random.gauss(0, 1) for _ in range(normals)]
+    save_atomic({"model": {}, "rng": rng_state()}, tmp_path / "rng.pth")
+    expected = draw(), np.random.randn()
+    draw()
+    restore_rng(torch.load(tmp_path / "rng.pth", weights_only=True)["rng"])
+    assert (draw(), np.random.randn()) == expected
+
+
+def test_the_last_ones_stay_and_the_pointer_names_the_newest(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for i in range(5):
+        checkpoints.save(content(i), f"model_{i:07d}")
+    checkpoints.save(content(9), "model_final")
+    names = sorted(p.name for p in tmp_path.iterdir())
+    expected = ["last_checkpoint", "model_0000003.pth", "model_0000004.pth", "model_final.pth"]
+    assert names == expected
+    assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+    assert checkpoints.last()["iteration"] == 9
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, -1])
+def test_a_truncated_checkpoint_is_passed_over(tmp_path, caplog, length):
+    checkpoints = Checkpoints(tmp_path)
+    for i in range(3):
+        checkpoints.save(content(i), f"model_{i:07d}")
+    newest = tmp_path / "model_0000002.pth"
+    newest.write_bytes(newest.read_bytes()[:length])
+    assert checkpoints.last()["iteration"] == 1
+    assert "model_0000002.pth" in caplog.text
+
+
+def test_the_pointers_file_may_be_gone(tmp_path, caplog):
+    checkpoints = Checkpoints(tmp_path)
+    for i in range(2):
+        checkpoints.save(content(i), f"model_{i:07d}")
+    (tmp_path / "model_0000001.pth").unlink()
+    assert checkpoints.last()["iteration"] == 0
+    (tmp_path / "last_checkpoint").unlink()
+    assert checkpoints.last()["iteration"] == 0
+
+
+def test_where_all_are_damaged_nothing_starts_anew_in_silence(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.last() is None
+    checkpoints.save(content(1), "model_0000001")
+    (tmp_path / "model_0000001.pth").write_bytes(b"half")
+    with pytest.raises(WeightsError, match=r"none of model_0000001\.pth can be read"):
+        checkpoints.last()
+
+
+def full_disk(monkeypatch, after):
+    """Writing fails after so many bytes, as on a disk that fills up."""
+    real = torch.save
+
+    def save(value, stream):
+        def write(data, left=[after]):  # noqa: B006  counts over calls
+            left[0] -= len(data)
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return type(stream).write(stream, data)
+
+        class Filling:
+            def __getattr__(self, name):
+                return write if name == "write" else getattr(stream, name)
+
+        real(value, Filling())
+
+    monkeypatch.setattr(checkpoint.torch, "save", save)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "model_final.pth"
+    save_atomic(content(1), path)
+    full_disk(monkeypatch, 300)
+    with pytest.raises(OSError, match="free some disk space"):
+        save_atomic({"model": {"w": torch.rand(10_000)}}, path)
+    assert torch.load(path, weights_only=True)["iteration"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["model_final.pth"]
+
+
+def test_training_goes_on_over_a_full_disk_but_the_end_says_so(tmp_path, monkeypatch, caplog):
+    run = make_run(tmp_path)
+    full_disk(monkeypatch, 300)
+    run.trainer.fit(iter([batch(1)] * 3), 3, [(1, run.save)])
+    assert run.trainer.iteration == 3
+    assert "training goes on" in caplog.text
+    with pytest.raises(OSError, match=r"model_final\.pth: could not be written"):
+        run.save_as("model_final")
+
+
+def test_what_a_killed_save_left_is_swept_up(tmp_path):
+    (tmp_path / "model_0000007.pth.tmp").write_bytes(b"half a checkpoint")
+    Checkpoints(tmp_path).save(content(1), "model_0000008")
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_run_is_taken_up_with_all_it_had(tmp_path):
+    run = make_run(tmp_path)
+    run.trainer.fit(iter([batch(1), batch(2)]), 2, [])
+    run.save(2)
+    expected = torch.rand(4)
+    stored = torch.load(tmp_path / "model_0000001.pth", weights_only=True)
+    assert stored["iteration"] == 2
+    assert stored["metadata"] == {"classes": ["a"]}
+    other = make_run(tmp_path, seed=5)
+    assert other.resume()
+    assert other.trainer.iteration == 2
+    assert torch.equal(torch.rand(4), expected)
+    for a, b in zip(run.task.model.parameters(), other.task.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    moments = [r.trainer.state()["optimizer"]["state"][0]["exp_avg"] for r in (run, other)]
+    assert torch.equal(*moments)
+
+
+def test_a_folder_without_checkpoints_is_no_resume(tmp_path):
+    assert not make_run(tmp_path).resume()
+
+
+def test_foreign_weights_cannot_be_resumed(tmp_path):
+    Checkpoints(tmp_path).save(content(1), "model_final")
+    with pytest.raises(WeightsError, match=r"MODEL\.WEIGHTS instead"):
+        make_run(tmp_path).resume()

@@ -1,0 +1,83 @@
+"""Evaluation sees every image once, whatever the number of processes."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from fake_task import batch, make_fabric, make_task
+
+from segcore.engine import evaluate as module
+from segcore.engine.evaluate import evaluate
+
+
+class Seen:
+    """Remembers which images came, and what was found in them."""
+
+    def __init__(self, name="seen"):
+        self.name, self.parts = name, []
+
+    def update(self, result, record):
+        assert torch.is_inference_mode_enabled()
+        self.parts.append((record.id, int(result.semantic.sum())))
+
+    def compute(self):
+        return {self.name: float(len(self.parts))}
+
+
+def test_every_image_reaches_every_evaluator_and_the_writer():
+    task, kept = make_task(), []
+    task.model.train()
+    evaluators = [Seen("a"), Seen("b")]
+    loader = [batch(1, 2), batch(3)]
+    found = evaluate(task, loader, evaluators, make_fabric(), lambda r, record: kept.append(record))
+    assert found == {"a": 3, "b": 3}
+    assert [name for name, _ in evaluators[0].parts] == ["image 1", "image 2", "image 3"]
+    assert evaluators[0].parts == evaluators[1].parts
+    assert [record.id for record in kept] == ["image 1", "image 2", "image 3"]
+    assert task.model.training  # as it was
+
+
+def test_an_empty_data_set_is_evaluated_too():
+    assert evaluate(make_task(), [], [Seen()], make_fabric()) == {"seen": 0}
+
+
+def test_one_number_has_one_evaluator():
+    with pytest.raises(ValueError, match="two evaluators give"):
+        evaluate(make_task(), [batch(1)], [Seen(), Seen()], make_fabric())
+
+
+def test_progress_is_logged_where_there_is_no_terminal(monkeypatch, caplog):
+    monkeypatch.setattr(module, "PERIOD", 0.0)
+    with caplog.at_level("INFO"):
+        evaluate(make_task(), [batch(1), batch(2)], [Seen()], make_fabric())
+    assert "evaluated 2/2" in caplog.text
+
+
+TWO = """
+import sys
+sys.path.insert(0, {here!r})
+from fake_task import batch, make_task
+from test_evaluate import Seen
+from segcore.engine import evaluate as module
+from segcore.engine.launch import launch
+
+module.CHUNK = 2
+fabric = launch(num_gpus=2, device="cpu")
+shares = [[batch(n) for n in range(5)], [batch(5)]]
+seen = Seen()
+found = module.evaluate(make_task(), shares[fabric.global_rank], [seen], fabric)
+names = [name for name, _ in seen.parts]
+with open({out!r} + str(fabric.global_rank), "w") as stream:
+    print(found, names, file=stream)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_hand_their_parts_to_the_first(tmp_path):
+    script, here = tmp_path / "two.py", __file__.rpartition("/")[0]
+    script.write_text(TWO.format(here=here, out=str(tmp_path / "rank")))
+    subprocess.run([sys.executable, str(script)], check=True, timeout=120)
+    names = [f"image {n}" for n in range(6)]
+    assert (tmp_path / "rank0").read_text() == f"{{'seen': 6.0}} {names}\n"
+    assert (tmp_path / "rank1").read_text().startswith("{} ")
