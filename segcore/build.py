@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,8 @@ from segcore.evaluation.instance import InstanceEvaluator
 from segcore.evaluation.panoptic import PanopticEvaluator
 from segcore.evaluation.semantic import SemanticEvaluator
 from segcore.structures import Batch, Metadata
+
+logger = logging.getLogger(__name__)
 
 ARCHITECTURES = {
     "MaskFormer": "mask2former.build:build",
@@ -146,6 +149,8 @@ test_batches.__test__ = False  # type: ignore[attr-defined]  # not one of pytest
 def build_evaluators(cfg: Config, name: str) -> list[Evaluator]:
     """What the data set is judged by, as far as the model makes it."""
     metadata = dataset_metadata(name, data_root(), catalogs(cfg))
+    if cfg.TEST.AUG.ENABLED:
+        logger.warning("TEST.AUG.ENABLED: test-time augmentation is not here; numbers are without")
     if cfg.ENTITY.ENABLE:
         found: list[Evaluator] = [EntityEvaluator(metadata)]
         return [*found, EntityEvaluator(metadata, boundary=True)]
