@@ -48,8 +48,6 @@ class Predictor:
         checkpoint: dict[str, Any] = read_checkpoint(path) if path else {}
         self.metadata = _metadata(cfg, checkpoint)
         self.task = build_task(cfg, self.metadata)
-        if cfg.ENTITY.ENABLE:
-            self.metadata = self.metadata.as_entities()
         if path:
             load_weights(self.task.model, checkpoint, self.task.renames)
         else:
@@ -104,6 +102,8 @@ class Predictor:
 
 def _metadata(cfg: Config, checkpoint: dict[str, Any]) -> Metadata:
     """The classes: from the checkpoint that carries them, else from the catalogue."""
+    if cfg.ENTITY.ENABLE:  # no file is needed to know that there is one
+        return Metadata("entities", (), (), (), ()).as_entities()
     if "metadata" in checkpoint:
         return Metadata.from_dict(checkpoint["metadata"])
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]

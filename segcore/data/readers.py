@@ -6,6 +6,7 @@ Add a format: a function `read_x(spec) -> Iterator[Record]` and one line in READ
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from segcore.data.readers_cityscapes import (
     read_cityscapes_instances,
@@ -13,7 +14,14 @@ from segcore.data.readers_cityscapes import (
     read_cityscapes_semantic,
 )
 from segcore.data.readers_coco import read_coco_instances, read_coco_panoptic
-from segcore.data.sources import Spec, folder_of, image_folder, image_sizes, images_by_stem
+from segcore.data.sources import (
+    WHERE,
+    Spec,
+    folder_of,
+    image_folder,
+    image_sizes,
+    images_by_stem,
+)
 from segcore.errors import DataError
 from segcore.structures import Frame, Record
 
@@ -36,10 +44,29 @@ def read_label_png(spec: Spec) -> Iterator[Record]:
         yield Record(stem, size, (Frame(images[stem], semantic=labels[stem]),))
 
 
+def read_label_list(spec: Spec) -> Iterator[Record]:
+    """A text file of `IMAGE LABELS` lines; labels lie in the folder that `semantic` names."""
+    if spec.semantic is None:
+        raise DataError(f"{spec.annotations}: the catalogue entry needs `semantic: FOLDER`")
+    try:
+        lines = spec.annotations.read_text().splitlines()
+    except OSError:
+        raise DataError(f"{spec.annotations}: list of images not found; {WHERE}") from None
+    folder = image_folder(spec.images)
+    pairs = [line.rsplit(" ", 1) for line in lines if line.strip()]
+    if wrong := [pair for pair in pairs if len(pair) != 2]:
+        raise DataError(f"{spec.annotations}: {wrong[0]} is not `IMAGE LABELS`, with one space")
+    sizes = image_sizes([folder / image for image, _ in pairs])
+    for (image, label), size in zip(pairs, sizes, strict=True):
+        frame = Frame(folder / image, semantic=spec.semantic / label)
+        yield Record(Path(image).stem, size, (frame,))
+
+
 READERS: dict[str, Callable[[Spec], Iterator[Record]]] = {
     "coco_instances": read_coco_instances,
     "coco_panoptic": read_coco_panoptic,
     "label_png": read_label_png,
+    "label_list": read_label_list,
     "cityscapes_semantic": read_cityscapes_semantic,
     "cityscapes_instances": read_cityscapes_instances,
     "cityscapes_panoptic": read_cityscapes_panoptic,

@@ -172,6 +172,8 @@ def read_coco_panoptic(spec: Spec) -> Iterator[Record]:
             left_out += 1
             continue
         where, png, entries = found[0]
+        if not png.endswith(".png"):  # EntitySeg names the image here
+            png = png.split(".")[0] + ".png"
         segments = panoptic_segments(entries, known, f"{path}: {where}", spec.metadata)
         semantic = None if spec.semantic is None else spec.semantic / Path(png).name
         yield Record(number, size, (Frame(folder / name, segments, pngs / png, semantic),))
