@@ -133,6 +133,8 @@ def _from_path(name: str) -> dict[str, Any]:
         places = [*beside, "images", "../images", "."]
     start = path if path.is_dir() else path.parent
     folders = [Path(os.path.normpath(start / place)) for place in places]
+    if reader == "coco_panoptic":  # label PNGs may share the images' names
+        folders = [folder for folder in folders if folder != path.with_suffix("")]
     folder = Path(images).expanduser() if images else _guess(path, folders, wanted)
     return {"annotations": path, "reader": reader, "images": folder}
 
