@@ -31,7 +31,7 @@ COMMON = [
     f"-isystem{TORCH / 'include'}",
     f"-isystem{TORCH / 'include/torch/csrc/api/include'}",
 ]
-HOST = ["-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-Wall"]
+HOST = ["-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
 ARCHITECTURES = ("75", "80", "86", "89", "90", "100", "120")
 
 

@@ -31,6 +31,19 @@ int64_t pitch_of(int64_t channels) {
   return (n <= 2 ? n : n <= 4 ? 4 : (n + 7) / 8 * 8) * Simd<T>::width;
 }
 
+// The same where the number of vectors is known: only rows of 8 or more vary.
+template <typename T, int N>
+INLINE int64_t pitch_in(int64_t channels) {
+  return N < 8 ? N * Simd<T>::width : pitch_of<T>(channels);
+}
+
+// Memory that a query will need; the strides of heads are too long for the hardware to foresee.
+template <typename E>
+INLINE void prefetch(const E* from, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / sizeof(E)) __builtin_prefetch(from + i);
+  __builtin_prefetch(from + count - 1);
+}
+
 // x0 y0 x1 y1 ... -> x and y, and back
 template <typename T>
 INLINE void split(Real<T> low, Real<T> high, Real<T>& x, Real<T>& y) {
@@ -63,6 +76,27 @@ struct Part {
   typedef T Type __attribute__((vector_size(N * sizeof(T))));
 };
 
+template <typename T, int N>
+INLINE void halves(typename Part<T, N>::Type v, typename Part<T, N / 2>::Type& low,
+                   typename Part<T, N / 2>::Type& high) {
+#if VECTOR_BYTES == 64
+  if constexpr (sizeof(v) == 64 && sizeof(T) == 4) {  // GCC goes through memory otherwise
+    low = (typename Part<T, N / 2>::Type)_mm512_castps512_ps256((__m512)v);
+    high = (typename Part<T, N / 2>::Type)_mm512_extractf32x8_ps((__m512)v, 1);
+    return;
+  }
+#endif
+#if VECTOR_BYTES >= 32
+  if constexpr (sizeof(v) == 32 && sizeof(T) == 4) {
+    low = (typename Part<T, N / 2>::Type)_mm256_castps256_ps128((__m256)v);
+    high = (typename Part<T, N / 2>::Type)_mm256_extractf128_ps((__m256)v, 1);
+    return;
+  }
+#endif
+  std::memcpy(&low, &v, sizeof(low));
+  std::memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(low), sizeof(high));
+}
+
 // Upper half onto lower half, down to M lanes.
 template <typename T, int N, int M>
 INLINE typename Part<T, M>::Type fold(typename Part<T, N>::Type v) {
@@ -70,8 +104,7 @@ INLINE typename Part<T, M>::Type fold(typename Part<T, N>::Type v) {
     return v;
   } else {
     typename Part<T, N / 2>::Type low, high;
-    std::memcpy(&low, &v, sizeof(low));
-    std::memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(low), sizeof(high));
+    halves<T, N>(v, low, high);
     return fold<T, N / 2, M>(low + high);
   }
 }
@@ -88,8 +121,7 @@ INLINE T largest(typename Part<T, N>::Type v) {
     return v[0] > v[1] ? v[0] : v[1];
   } else {
     typename Part<T, N / 2>::Type low, high;
-    std::memcpy(&low, &v, sizeof(low));
-    std::memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(low), sizeof(high));
+    halves<T, N>(v, low, high);
     return largest<T, N / 2>(low > high ? low : high);
   }
 }
@@ -251,6 +283,18 @@ INLINE void softmax(const Work<T>& work, const T* logits, int64_t index, const T
   }
 }
 
+// Asks for what `place` will read of the query that is `ahead` queries later.
+constexpr int64_t ahead = 4;
+
+template <typename T>
+INLINE void foresee(const Problem& p, const Tensors& t, const Work<T>& work, int64_t sample,
+                    int64_t query, int64_t head) {
+  const int64_t last = p.queries - 1, next = query + ahead < last ? query + ahead : last;
+  const int64_t at = ((sample * p.queries + next) * p.heads + head) * work.all + work.before;
+  prefetch(static_cast<const T*>(t.points) + 2 * at, 2 * work.count);
+  prefetch(static_cast<const T*>(t.weights) + at, work.count);
+}
+
 // Pixel coordinates x y, and the attention weight, of the points in hand.
 template <typename T>
 INLINE void place(const Problem& p, const Tensors& t, Work<T>& work, int64_t sample, int64_t query,
@@ -380,10 +424,11 @@ void sample(const Problem& p, const Tensors& t, int64_t task, int64_t begin, int
             const void* packed, char* memory) {
   constexpr int width = Simd<T>::width;
   constexpr int sums = N <= 2 ? 2 : 1;  // chains of additions that do not wait for each other
-  const int64_t pitch = pitch_of<T>(p.channels), head = task % p.heads, b = task / p.heads;
+  const int64_t pitch = pitch_in<T, N>(p.channels), head = task % p.heads, b = task / p.heads;
   Work<T> work(p, memory, 0, p.levels);
   T* line = reinterpret_cast<T*>(memory + Work<T>::bytes(p));
   for (int64_t query = begin; query < end; ++query) {
+    foresee(p, t, work, b, query, head);
     place(p, t, work, b, query, head);
     locate(work);
     weigh(work);
@@ -412,25 +457,35 @@ void sample(const Problem& p, const Tensors& t, int64_t task, int64_t begin, int
   }
 }
 
-// One point: dot products of the corners with the gradient, and the gradient added to the corners.
+// One corner of one point: its dot product with the gradient, and the gradient added to it.
 template <typename T, int N>
-INLINE void scatter(const Work<T>& work, int64_t i, const T* rows, T* grads, const T* grad,
+INLINE Real<T> visit(const T* row, T* sums, const Real<T>* grad, T weight, Real<T> dot) {
+  constexpr int width = Simd<T>::width;
+  for (int j = 0; j < N; ++j) {
+    dot += load(row + j * width) * grad[j];
+    store(sums + j * width, load(sums + j * width) + weight * grad[j]);
+  }
+  return dot;
+}
+
+template <typename T, int N>
+INLINE void scatter(const Work<T>& work, int64_t i, const T* rows, T* sums, const T* grad,
                     int64_t pitch) {
   constexpr int width = Simd<T>::width;
-  Real<T> dot[4] = {};
-  for (int64_t piece = 0; piece < pitch; piece += N * width) {
+  const int64_t a = work.at[0][i] * pitch, b = work.at[1][i] * pitch;
+  const int64_t c = work.at[2][i] * pitch, d = work.at[3][i] * pitch;
+  const T wa = work.corner[0][i], wb = work.corner[1][i];
+  const T wc = work.corner[2][i], wd = work.corner[3][i];
+  Real<T> dot_a = {}, dot_b = {}, dot_c = {}, dot_d = {};
+  for (int64_t piece = 0; piece < pitch; piece += N * width, rows += N * width, sums += N * width) {
     Real<T> g[N];
     for (int j = 0; j < N; ++j) g[j] = load(grad + piece + j * width);
-    for (int corner = 0; corner < 4; ++corner) {
-      const int64_t at = work.at[corner][i] * pitch + piece;
-      const T weight = work.corner[corner][i];
-      for (int j = 0; j < N; ++j) {
-        dot[corner] += load(rows + at + j * width) * g[j];
-        store(grads + at + j * width, load(grads + at + j * width) + weight * g[j]);
-      }
-    }
+    dot_a = visit<T, N>(rows + a, sums + a, g, wa, dot_a);
+    dot_b = visit<T, N>(rows + b, sums + b, g, wb, dot_b);
+    dot_c = visit<T, N>(rows + c, sums + c, g, wc, dot_c);
+    dot_d = visit<T, N>(rows + d, sums + d, g, wd, dot_d);
   }
-  totals<T>(dot[0], dot[1], dot[2], dot[3], work.corner[0] + i, work.corner[1] - work.corner[0]);
+  totals<T>(dot_a, dot_b, dot_c, dot_d, work.corner[0] + i, work.corner[1] - work.corner[0]);
 }
 
 // The points' dot products -> gradients of their coordinates and weights.
@@ -471,7 +526,7 @@ INLINE void through_softmax(const Work<T>& work, T* grad) {
 template <typename V, typename T, int N>
 void backward(const Problem& p, const Tensors& t, int64_t task, int64_t begin, int64_t end,
               const void* packed, void* grad_rows, char* memory) {
-  const int64_t pitch = pitch_of<T>(p.channels), head = task % p.heads, b = task / p.heads;
+  const int64_t pitch = pitch_in<T, N>(p.channels), head = task % p.heads, b = task / p.heads;
   const T* rows = static_cast<const T*>(packed);
   T* grads = static_cast<T*>(grad_rows);
   int64_t first = 0, count = 0;
@@ -484,10 +539,12 @@ void backward(const Problem& p, const Tensors& t, int64_t task, int64_t begin, i
   for (int64_t c = p.channels; c < pitch; ++c) line[c] = 0;
   for (int64_t query = 0; query < p.queries; ++query) {
     const int64_t index = (b * p.queries + query) * p.heads + head;
+    const V* grad = static_cast<const V*>(t.grad) + index * p.channels;
+    foresee(p, t, work, b, query, head);
+    if (query + ahead < p.queries) prefetch(grad + ahead * p.heads * p.channels, p.channels);
     place(p, t, work, b, query, head);
     locate(work);
     weigh(work);
-    const V* grad = static_cast<const V*>(t.grad) + index * p.channels;
     for (int64_t c = 0; c < p.channels; ++c) line[c] = static_cast<T>(grad[c]);
     for (int64_t i = 0; i < work.count; ++i) {
       if (work.inside[i]) {

@@ -16,6 +16,10 @@
 #include <string_view>
 #include <type_traits>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include "tasks.h"
 
 #define INLINE static inline __attribute__((always_inline))
