@@ -32,6 +32,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tools/bench.py
+	$(BIN)/python tools/bench_loader.py
 
 bench-op: $(READY)
 	$(BIN)/python ops/bench.py
