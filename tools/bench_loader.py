@@ -158,7 +158,7 @@ def start_up(folder: Path) -> None:
     """Seconds until a COCO-sized file is ready, and memory over four forked workers."""
     path = folder / "train.json"
     (folder / "images").mkdir()
-    Image.new("RGB", SIZE[::-1]).save(folder / "images" / "000000.jpg")
+    Image.new("RGB", (SIZE[1], SIZE[0])).save(folder / "images" / "000000.jpg")
     write_annotations(path, IMAGES, SEGMENTS)
     begun, cpu = time.perf_counter(), time.process_time()
     records: list[Record] | Records = load_dataset(f"{path}@{folder}/images", folder)[1]
