@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ class Matcher:
         shapes = [cost.shape for cost in costs]
         flat = torch.cat([cost.flatten() for cost in costs]).cpu().numpy()
         if not np.isfinite(flat).all():
-            logger.warning("matching costs are not finite: the training diverges (rate too high?)")
+            _say_once()
             flat = np.nan_to_num(flat, nan=0.0, posinf=LIMIT, neginf=-LIMIT)
         parts = np.split(flat.clip(-LIMIT, LIMIT), np.cumsum([s.numel() for s in shapes])[:-1])
         pairs = [_assign(p.reshape(tuple(s))) for p, s in zip(parts, shapes, strict=True)]
@@ -66,6 +67,11 @@ class Matcher:
             probs = logits.float().softmax(-1)[:, target.labels]
             cost = self.cost.mask * pairwise_bce(pred, goal) - self.cost.label * probs
             return cost + self.cost.dice * pairwise_dice(pred, goal)
+
+
+@cache
+def _say_once() -> None:
+    logger.warning("matching costs are not finite: the training diverges (rate too high?)")
 
 
 def pairwise_bce(logits: Tensor, goal: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.nn import functional as F
 
+from mask2former import matcher as matcher_module
 from mask2former.criterion import Criterion
 from mask2former.matcher import Matcher, Weights
 from segcore.nn.points import sample_bool, sample_points
@@ -87,6 +88,7 @@ def test_layers_are_matched_together_as_alone():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_costs_that_are_not_finite_still_match(bad, caplog):
+    matcher_module._say_once.cache_clear()
     layer = prediction()
     with torch.no_grad():
         layer.masks[0, 2] = bad
