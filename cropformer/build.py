@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -25,6 +26,8 @@ from segcore.config import Config
 from segcore.contracts import Task
 from segcore.errors import ConfigError
 from segcore.structures import Metadata, Outputs, Targets
+
+Losses = Callable[[Outputs, list[Targets], Tensor], dict[str, Tensor]]
 
 PER_VIEW = 0.5  # weight of the first pass's losses; a constant of the published code
 
@@ -90,10 +93,12 @@ def build_views(cfg: Config, metadata: Metadata) -> CropViews:
     )
 
 
-def _agnostic(losses: object, outputs: Outputs, targets: list[Targets], counts: Tensor):
+def _agnostic(
+    losses: Losses, outputs: Outputs, targets: list[Targets], counts: Tensor
+) -> dict[str, Tensor]:
     """Every segment is of the one class."""
-    assert callable(losses)
-    return losses(outputs, [replace(t, labels=torch.zeros_like(t.labels)) for t in targets], counts)
+    alike = [replace(t, labels=torch.zeros_like(t.labels)) for t in targets]
+    return losses(outputs, alike, counts)
 
 
 def _both_passes(

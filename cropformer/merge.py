@@ -13,62 +13,131 @@ from torch.nn import functional as F
 
 from segcore.structures import Size
 
+Region = tuple[slice, slice]  # rows, columns of the image
+
 
 @dataclass(frozen=True, slots=True)
 class Entities:
     """Who owns each pixel, and how sure we are."""
 
-    owner: Tensor  # (H, W) int64 query, -1: nobody
+    owner: Tensor  # (H, W) int32 query, -1: nobody
     areas: Tensor  # (Q,) int64 pixels owned
     quality: Tensor  # (Q,) mean of sigmoid(mask probability) over the owned pixels
 
 
-def view_probability(
-    logits: Tensor, canvas: Size, sizes: list[Size], boxes: list[list[int]], size: Size
-) -> Tensor:
-    """Mean mask probability over the views that see a pixel: (H, W), for one query.
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a view's mask cells become pixels of the image.
+
+    Published masks are resized twice, to the padded input and, cut, to the view's size in the
+    image. Both are bilinear, so each axis is one matrix, and any part can be had alone.
+    """
+
+    rows: Tensor  # (y1 - y0, h)
+    columns: Tensor  # (x1 - x0, w)
+    box: tuple[int, int, int, int]  # x0 y0 x1 y1 in the image
+
+    def logits(self, mask: Tensor, rows: slice, columns: slice) -> Tensor:
+        """(h, w) -> the part of the image's pixels that lies in the view."""
+        x0, y0 = self.box[:2]
+        rows = slice(rows.start - y0, rows.stop - y0)
+        columns = slice(columns.start - x0, columns.stop - x0)
+        return self.rows[rows] @ mask @ self.columns[columns].T
+
+    def overlap(self, region: Region) -> Region | None:
+        """Where a region and the view meet."""
+        x0, y0, x1, y1 = self.box
+        rows = slice(max(region[0].start, y0), min(region[0].stop, y1))
+        columns = slice(max(region[1].start, x0), min(region[1].stop, x1))
+        meet = rows.start < rows.stop and columns.start < columns.stop
+        return (rows, columns) if meet else None
+
+
+def make_views(
+    cells: Size, canvas: Size, sizes: list[Size], boxes: list[list[int]], like: Tensor
+) -> list[View]:
+    """One View each.
 
     Args:
-        logits: (T, h, w) at stride 4 of the padded canvas.
+        cells: (h, w) of the masks.
         canvas: padded input size.
         sizes: height and width of each view without padding.
         boxes: where each view lies in the image, x0 y0 x1 y1.
     """
-    total = logits.new_zeros(size)
-    seen = logits.new_zeros(size)
-    full = F.interpolate(logits[None], canvas, mode="bilinear")[0]  # (T, H_pad, W_pad)
-    for view, (h, w), (x0, y0, x1, y1) in zip(full, sizes, boxes, strict=True):
-        part = F.interpolate(view[None, None, :h, :w], (y1 - y0, x1 - x0), mode="bilinear")[0, 0]
-        total[y0:y1, x0:x1] += part.sigmoid()
-        seen[y0:y1, x0:x1] += 1
-    return total / seen
+    views = []
+    for (height, width), (x0, y0, x1, y1) in zip(sizes, boxes, strict=True):
+        rows = _resizes(cells[0], canvas[0], height, y1 - y0, like)
+        columns = _resizes(cells[1], canvas[1], width, x1 - x0, like)
+        views.append(View(rows, columns, (x0, y0, x1, y1)))
+    return views
 
 
-def paint(
-    logits: Tensor,
-    scores: Tensor,
-    canvas: Size,
-    sizes: list[Size],
-    boxes: list[list[int]],
-    size: Size,
-) -> Entities:
+def _resizes(cells: int, canvas: int, inside: int, length: int, like: Tensor) -> Tensor:
+    """Both resizes of one axis: (length, cells)."""
+    unit = torch.eye(cells, dtype=like.dtype, device=like.device)[None]  # (1, cells, cells)
+    full = F.interpolate(unit, canvas, mode="linear")[..., :inside]
+    return F.interpolate(full, length, mode="linear")[0].T.contiguous()
+
+
+def probability(mask: Tensor, views: list[View], region: Region) -> Tensor:
+    """Mean mask probability, over the views that see a pixel, of a region: one query's (T, h, w)
+    logits -> (rows, columns). A pixel that no view sees has none."""
+    top, left = region[0].start, region[1].start
+    total = mask.new_zeros(region[0].stop - top, region[1].stop - left)
+    seen = torch.zeros_like(total)
+    for logits, view in zip(mask, views, strict=True):
+        part = view.overlap(region)
+        if part is None:
+            continue
+        rows, columns = part
+        place = (
+            slice(rows.start - top, rows.stop - top),
+            slice(columns.start - left, columns.stop - left),
+        )
+        total[place] += view.logits(logits, rows, columns).sigmoid_()
+        seen[place] += 1
+    return total / seen.clamp(min=1)
+
+
+def may_be_inside(mask: Tensor, views: list[View]) -> Region | None:
+    """The smallest box outside of which no view, and so no mean of views, exceeds one half."""
+    found: list[tuple[int, int, int, int]] = []
+    for logits, view in zip(mask, views, strict=True):
+        positive = logits > 0  # bilinear values are no larger than the cells that they lie between
+        rows = (view.rows @ positive.any(1).to(mask.dtype) > 0).nonzero()
+        columns = (view.columns @ positive.any(0).to(mask.dtype) > 0).nonzero()
+        if len(rows) and len(columns):
+            x0, y0 = view.box[:2]
+            top, bottom = int(rows[0]) + y0, int(rows[-1]) + y0 + 1
+            found.append((top, bottom, int(columns[0]) + x0, int(columns[-1]) + x0 + 1))
+    if not found:
+        return None
+    tops, bottoms, lefts, rights = zip(*found, strict=True)
+    return slice(min(tops), max(bottoms)), slice(min(lefts), max(rights))
+
+
+def paint(logits: Tensor, scores: Tensor, views: list[View], size: Size) -> Entities:
     """Give every pixel to the best-scored query whose fused probability there is over .5.
 
-    Queries are visited by descending score, so only one image-sized map is held at a time: the
-    published painter visits them in ascending order and lets later ones paint over earlier ones.
+    Queries are visited by descending score, and each only where it may be inside: the published
+    painter holds all of them at the image's size, visits them in ascending order and lets later
+    ones paint over earlier ones.
 
     Args:
         logits: (Q, T, h, w).
         scores: (Q,) class probability.
     """
-    owner = torch.full(size, -1, dtype=torch.long, device=logits.device)
+    owner = torch.full(size, -1, dtype=torch.int32, device=logits.device)
     areas = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
     quality = torch.zeros(len(logits), dtype=torch.float32, device=logits.device)
     for query in scores.argsort(descending=True, stable=True).tolist():
-        probability = view_probability(logits[query].float(), canvas, sizes, boxes, size)
-        mine = (probability > 0.5) & (owner < 0)
-        owner.masked_fill_(mine, query)
+        region = may_be_inside(logits[query], views)
+        if region is None:
+            continue
+        mean = probability(logits[query], views, region)
+        mine = (mean > 0.5) & (owner[region] < 0)
+        owner[region].masked_fill_(mine, query)
         areas[query] = mine.sum()
         # the published quality is the sigmoid of what is a probability already; kept
-        quality[query] = (probability.sigmoid() * mine).sum() / (areas[query] + 1e-6)
+        quality[query] = mean.sigmoid_().mul_(mine).sum() / (areas[query] + 1e-6)
     return Entities(owner, areas, quality)

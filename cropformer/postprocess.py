@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cropformer.merge import Entities, paint
+from cropformer.merge import Entities, make_views, paint
 from segcore import masks as mask_io
 from segcore.structures import Batch, Instances, Outputs, Panoptic, PanopticSegment, Record, Result
 
@@ -38,14 +38,11 @@ class EntityPostProcess:
             probs = answer.logits[i].float().softmax(-1)[:, 0]  # (Q,)
             order = probs.argsort(descending=True, stable=True)
             order = order[: self.max_entities] if self.max_entities else order
-            found = paint(
-                answer.masks[i][order],
-                probs[order],
-                canvas,
-                [(int(h), int(w)) for h, w in batch.sizes[i]],
-                batch.boxes[i].tolist(),
-                record.size,
-            )
+            masks = answer.masks[i][order].float()  # (Q, T, h, w)
+            sizes = [(int(h), int(w)) for h, w in batch.sizes[i]]
+            cells = (masks.shape[-2], masks.shape[-1])
+            views = make_views(cells, canvas, sizes, batch.boxes[i].tolist(), masks)
+            found = paint(masks, probs[order], views, record.size)
             results.append(_result(found, probs[order], record))
         return results
 

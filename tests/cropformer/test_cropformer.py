@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cropformer.build import build_crops
-from cropformer.merge import paint, view_probability
+from cropformer.merge import make_views, may_be_inside, paint, probability
 from cropformer.postprocess import EntityPostProcess
 from cropformer.views import CropViews
 from cropformer.windows import crop_windows
@@ -306,10 +306,13 @@ def test_merge_and_painter_equal_a_plain_telling():
     logits, scores = 3 * torch.randn(6, 5, 16, 24), torch.rand(6)
     mean, owner, seen = retold(logits, scores, (64, 96), sizes, boxes, size)
     assert sorted(seen.unique().tolist()) == [2, 3, 5]
+    views = make_views((16, 24), (64, 96), sizes, boxes, logits)
     for q in range(6):
-        ours = view_probability(logits[q], (64, 96), sizes, boxes, size)
+        ours = probability(logits[q], views, (slice(0, 50), slice(0, 70)))
         assert (ours - mean[q]).abs().max() < 1e-5
-    found = paint(logits, scores, (64, 96), sizes, boxes, size)
+        part = probability(logits[q], views, (slice(7, 31), slice(20, 66)))
+        assert (part - mean[q][7:31, 20:66]).abs().max() < 1e-5
+    found = paint(logits, scores, views, size)
     assert (found.owner != owner).float().mean() < 1e-3
     assert found.areas.tolist() == [int((found.owner == q).sum()) for q in range(6)]
     inside = mean[int(scores.argmax())].sigmoid()
@@ -319,9 +322,25 @@ def test_merge_and_painter_equal_a_plain_telling():
     )
 
 
+def test_nothing_is_inside_outside_the_box_that_is_looked_at():
+    torch.manual_seed(5)
+    boxes = [[0, 0, 70, 50], *map(list, crop_windows((50, 70)))]
+    for shift in (-2.0, -6.0, -9.0, -30.0):
+        mask = 3 * torch.randn(5, 16, 24) + shift
+        views = make_views((16, 24), (64, 96), [(60, 84)] * 5, boxes, mask)
+        whole = probability(mask, views, (slice(0, 50), slice(0, 70)))
+        region = may_be_inside(mask, views)
+        if region is None:
+            assert (whole <= 0.5).all()
+            continue
+        whole[region] = 0
+        assert (whole <= 0.5).all()
+
+
 def test_a_half_is_background():
-    found = paint(torch.zeros(2, 1, 4, 4), torch.tensor([0.3, 0.9]), (16, 16), [(16, 16)],
-                  [[0, 0, 16, 16]], (16, 16))  # fmt: skip
+    masks = torch.zeros(2, 1, 4, 4)
+    views = make_views((4, 4), (16, 16), [(16, 16)], [[0, 0, 16, 16]], masks)
+    found = paint(masks, torch.tensor([0.3, 0.9]), views, (16, 16))
     assert (found.owner == -1).all()
     assert found.quality.tolist() == [0, 0]
 
