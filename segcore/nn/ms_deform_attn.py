@@ -2,7 +2,8 @@
 
 Four operators, `segcore::{ms_deform_attn, deform_attn}` and their `_backward`, are defined here
 with a PyTorch implementation that is the fallback and the tests' oracle. Compiled kernels for the
-same names (`pip install ./ops`), where installed, are found by the dispatcher.
+same names (`pip install ./ops`), where installed, are found by the dispatcher; CUDA without them
+takes Triton's.
 
 Legend of one-letter names: B samples, Q queries, C channels of a head, L levels, P points,
 S tokens, h w feature cells.
@@ -10,13 +11,17 @@ S tokens, h w feature cells.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+import functools
+import importlib.util
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+logger = logging.getLogger(__name__)
 
 
 def ms_deform_attn(value: Tensor, shapes: list[int], locations: Tensor, weights: Tensor) -> Tensor:
@@ -58,6 +63,7 @@ def deform_attn(
 
 @torch.library.custom_op("segcore::ms_deform_attn", mutates_args=())
 def _sample(value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
+    _say_what_is_missing()
     return _reference(value, shapes, locations, weights)
 
 
@@ -72,8 +78,8 @@ def _sample_backward(
 def _attend(
     value: Tensor, shapes: Sequence[int], reference: Tensor, offsets: Tensor, logits: Tensor
 ) -> Tensor:
-    locations = _locations(reference, shapes, offsets)
-    return _reference(value, shapes, locations, _weights(logits, offsets))
+    _say_what_is_missing()
+    return _fused(_reference, value, shapes, reference, offsets, logits)
 
 
 @torch.library.custom_op("segcore::deform_attn_backward", mutates_args=())
@@ -86,13 +92,15 @@ def _attend_backward(
     logits: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of value, offsets and logits; the reference's follows from the offsets'."""
-    locations, weights = _locations(reference, shapes, offsets), _weights(logits, offsets)
-    grad_value, grad_locations, grad_weights = _reference_backward(
-        grad, value, shapes, locations, weights
+    return _fused_backward(_reference_backward, grad, value, shapes, reference, offsets, logits)
+
+
+@functools.cache
+def _say_what_is_missing() -> None:
+    logger.warning(
+        "deformable attention runs on PyTorch alone, many times slower than compiled: "
+        "pip install --no-build-isolation ./ops (needs g++; nvcc for CUDA)"
     )
-    slope = weights * grad_weights
-    grad_logits = slope - weights * slope.sum((-2, -1), keepdim=True)
-    return grad_value, grad_locations / _scale(shapes, offsets), grad_logits.flatten(3)
 
 
 @_sample.register_fake
@@ -237,5 +245,55 @@ def _reference_backward(
     )
 
 
-with suppress(ModuleNotFoundError):
+def _fused(
+    sample: Callable[..., Tensor],
+    value: Tensor,
+    shapes: Sequence[int],
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+) -> Tensor:
+    """The fused entry by `sample`, an implementation of the plain one."""
+    return sample(value, shapes, _locations(reference, shapes, offsets), _weights(logits, offsets))
+
+
+def _fused_backward(
+    backward: Callable[..., tuple[Tensor, Tensor, Tensor]],
+    grad: Tensor,
+    value: Tensor,
+    shapes: Sequence[int],
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Its gradients by the plain one's `backward`."""
+    locations, weights = _locations(reference, shapes, offsets), _weights(logits, offsets)
+    grad_value, grad_locations, grad_weights = backward(grad, value, shapes, locations, weights)
+    slope = weights * grad_weights
+    grad_logits = slope - weights * slope.sum((-2, -1), keepdim=True)
+    return grad_value, grad_locations / _scale(shapes, offsets), grad_logits.flatten(3)
+
+
+# ---------------------------------------------------------------- other implementations
+
+try:
     import MultiScaleDeformableAttention  # noqa: F401  # pyright: ignore  # compiled kernels
+except ModuleNotFoundError:
+    pass  # said at the first use
+except ImportError as error:
+    logger.warning("%s", error)
+
+
+def _use_triton() -> None:
+    """Triton's kernels for CUDA."""
+    from segcore.nn import ms_deform_attn_triton as kernels  # optional third party
+
+    _sample.register_kernel("cuda", kernels.forward)
+    _sample_backward.register_kernel("cuda", kernels.backward)
+    _attend.register_kernel("cuda", functools.partial(_fused, kernels.forward))
+    _attend_backward.register_kernel("cuda", functools.partial(_fused_backward, kernels.backward))
+
+
+_compiled_for_cuda = torch._C._dispatch_has_kernel_for_dispatch_key("segcore::deform_attn", "CUDA")
+if torch.cuda.is_available() and not _compiled_for_cuda and importlib.util.find_spec("triton"):
+    _use_triton()

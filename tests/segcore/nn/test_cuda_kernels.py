@@ -114,8 +114,9 @@ def test_kernels_equal_the_definition(kernels, case, fused):
     if fused:
         args = (reference, offsets, logits)
         exact = [x.double() for x in args]
-        wanted = [door._attend._init_fn(value.double(), shapes, *exact)]
-        wanted += door._attend_backward._init_fn(grad.double(), value.double(), shapes, *exact)
+        wanted = [door._fused(door._reference, value.double(), shapes, *exact)]
+        full = (grad.double(), value.double(), shapes, *exact)
+        wanted += door._fused_backward(door._reference_backward, *full)
     else:
         locations = door._locations(reference, shapes, offsets)
         args = (None, locations, door._weights(logits, offsets).contiguous())

@@ -1,5 +1,10 @@
 """The sampling op: whatever kernel the dispatcher finds, against the definition."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -119,8 +124,103 @@ def test_strided_inputs():
     close(door.deform_attn(strided, shapes, reference.expand(2, -1, 3, 2), far, logits), wanted)
 
 
+@pytest.mark.parametrize("isa", ["plain", "avx2", "avx512"])  # or the best below it
+@pytest.mark.parametrize("C", [4, 16, 33, 96, 200])
+def test_every_instruction_set_and_width(monkeypatch, isa, C):
+    monkeypatch.setenv("MSDA_ISA", isa)
+    args = inputs(2, 9, 2, C, 4)
+    grad = torch.randn(2, 9, 2 * C)
+    out, found = gradients(door.deform_attn, args, grad)
+    wanted_out, wanted = gradients(fused_definition, args, grad)
+    for a, b in zip((out, *found), (wanted_out, *wanted), strict=True):
+        assert (a - b).abs().max() <= 1e-5 * b.abs().max()
+
+
+def test_threads_change_nothing():
+    args = inputs(1, 50, 2, 32, 4)
+    grad = torch.randn(1, 50, 64)
+    before = torch.get_num_threads()
+    results = []
+    for threads in (1, 2, 8):  # a head each; a head each; a level each
+        torch.set_num_threads(threads)
+        out, found = gradients(door.deform_attn, args, grad)
+        results.append((out, *found))
+    torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_a_point_on_the_border_is_outside():
+    value = torch.ones(1, 6, 1, 1, requires_grad=True)
+    edge = torch.tensor([[-0.5 / 3, 0.5], [3.5 / 3, 0.5], [0.5, -0.25], [0.5, 1.25]])
+    locations = edge.view(1, 4, 1, 1, 1, 2).requires_grad_()
+    weights = torch.ones(1, 4, 1, 1, 1, requires_grad=True)
+    out = door.ms_deform_attn(value, [2, 3], locations, weights)
+    grads = torch.autograd.grad(out.sum(), (value, locations, weights))
+    assert (out == 0).all()
+    assert all((g == 0).all() for g in grads)
+
+
+def test_autocast_leaves_locations_exact():
+    value, shapes, reference, offsets, logits = inputs(1, 9, 2, 8, 4)
+    wanted = door.deform_attn(value.bfloat16(), shapes, reference, offsets, logits)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = door.deform_attn(value.bfloat16(), shapes, reference, offsets, logits)
+    assert torch.equal(found, wanted)
+
+
+def test_wrong_sizes_are_refused():
+    pytest.importorskip("MultiScaleDeformableAttention")
+    value, shapes, reference, offsets, logits = inputs(1, 9, 2, 8, 4)
+    with pytest.raises(RuntimeError, match="shapes say"):
+        door.deform_attn(value[:, 1:], shapes, reference, offsets, logits)
+    with pytest.raises(RuntimeError, match="reference must be"):
+        door.deform_attn(value, shapes, reference[:, 1:], offsets, logits)
+    with pytest.raises(RuntimeError, match="one number per location"):
+        door.deform_attn(value, shapes, reference, offsets, logits[..., 1:])
+
+
+def test_the_old_extension():
+    ops = pytest.importorskip("MultiScaleDeformableAttention")
+    value, shapes, locations, weights = plain_inputs(2, 9, 2, 8, 4)
+    grad = torch.randn(2, 9, 16)
+    out, found = gradients(door._reference, (value, shapes, locations, weights), grad)
+    sizes = torch.tensor(shapes).view(3, 2)
+    starts = torch.cat((sizes.new_zeros(1), sizes.prod(1).cumsum(0)[:-1]))
+    args = (value, sizes, starts, locations, weights)
+    close(ops.ms_deform_attn_forward(*args, 128), out)
+    for a, b in zip(ops.ms_deform_attn_backward(*args, grad, 128), found, strict=True):
+        close(a, b)
+
+
+@pytest.mark.slow
+def test_without_the_compiled_op_it_is_said_once():
+    code = (
+        "import sys, torch; sys.modules['MultiScaleDeformableAttention'] = None\n"
+        "from segcore.nn.ms_deform_attn import ms_deform_attn\n"
+        "args = torch.ones(1, 6, 1, 2), [2, 3], torch.ones(1, 1, 1, 1, 1, 2) / 2\n"
+        "for _ in range(2): print(ms_deform_attn(*args, torch.ones(1, 1, 1, 1, 1)).sum().item())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2.0", "2.0"]
+    assert done.stderr.count("./ops") == 1
+
+
+@pytest.mark.slow
+def test_triton_kernels():
+    pytest.importorskip("triton")
+    script = Path(__file__).with_name("triton_on_cpu.py")
+    env = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True)
+    assert done.stdout == "ok\n", done.stderr
+
+
 @pytest.mark.slow
 def test_compiles_whole():
     args = inputs(1, 5, 2, 8, 4)
-    compiled = torch.compile(door.deform_attn, fullgraph=True)
-    close(compiled(*args), door.deform_attn(*args))
+    compiled = torch.compile(door.deform_attn, fullgraph=True, backend="aot_eager")
+    grad = torch.randn(1, 5, 16)
+    out, found = gradients(compiled, args, grad)
+    wanted_out, wanted = gradients(door.deform_attn, args, grad)
+    for a, b in zip((out, *found), (wanted_out, *wanted), strict=True):
+        close(a, b)
