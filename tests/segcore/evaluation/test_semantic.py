@@ -90,7 +90,7 @@ def test_equals_vernier(shared_data, tmp_path, kind):
     else:
         folder = shared_data / "camvid_480x360"
         classes = json.loads((folder / "classes.json").read_text())
-        names = tuple(str(c) for c in classes.get("classes", classes.get("names", range(11))))[:11]
+        names = tuple(str(c) for c in classes["classes"])
         metadata = Metadata("camvid", names, tuple(range(11)), (False,) * 11, ((0, 0, 0),) * 11, 11)
         files = sorted((folder / "labels/test").iterdir())[:4]
         records = [Record(i, (360, 480), (Frame(f, semantic=f),)) for i, f in enumerate(files)]
