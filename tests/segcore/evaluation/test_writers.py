@@ -1,0 +1,124 @@
+"""Results as files and as tables."""
+
+import json
+
+import numpy as np
+import perturbed
+import pytest
+import torch
+from PIL import Image
+
+from segcore import masks
+from segcore.evaluation.instance import InstanceEvaluator
+from segcore.evaluation.panoptic import PanopticEvaluator
+from segcore.evaluation.table import format_table
+from segcore.evaluation.writers import coco_json, panoptic_png, write_json, write_png
+from segcore.structures import Panoptic, PanopticSegment, Result
+
+VAL = "coco_panoptic_200/annotations/panoptic_val2017.json"
+
+
+@pytest.fixture(scope="module")
+def coco(shared_data):
+    metadata, records = perturbed.load(shared_data, VAL)
+    return metadata, records[:3]
+
+
+def test_instances_become_coco_results(coco, tmp_path):
+    metadata, records = coco
+    result = perturbed.perfect(records[0], metadata)
+    assert result.instances is not None
+    write_json(tmp_path / "new/folder/found.json", coco_json(result, records[0].id, metadata))
+    rows = json.loads((tmp_path / "new/folder/found.json").read_text())
+    assert len(rows) == len(result.instances.masks) > 0
+    for row, label, rle in zip(
+        rows, result.instances.labels.tolist(), result.instances.masks, strict=True
+    ):
+        assert row["image_id"] == records[0].id
+        assert row["category_id"] == metadata.dataset_ids[label]
+        again = row["segmentation"] | {"counts": row["segmentation"]["counts"].encode()}
+        assert np.array_equal(masks.decode(again), masks.decode(rle))
+    assert coco_json(Result(), 1, metadata) == []
+
+
+def test_panoptic_png_reads_back_as_the_same_map(coco, tmp_path):
+    metadata, records = coco
+    panoptic = perturbed.perfect(records[1], metadata).panoptic
+    assert panoptic is not None
+    assert int(panoptic.map.max()) > 65536  # needs all three channels
+    pixels, segments = panoptic_png(panoptic, metadata)
+    write_png(tmp_path / "a.png", pixels)
+    assert np.array_equal(masks.read_ids(tmp_path / "a.png"), panoptic.map.numpy())
+    for written, segment in zip(segments, panoptic.segments, strict=True):
+        assert written["category_id"] == metadata.dataset_ids[segment.category]
+        assert written["isthing"] == int(metadata.is_thing[segment.category])
+        assert written["id"] == segment.id
+    json.dumps(segments)
+
+
+def test_a_file_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    write_png(tmp_path / "b.png", np.full((3, 4), 7, np.int16))
+    assert np.asarray(Image.open(tmp_path / "b.png")).tolist() == [[7] * 4] * 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "b.png"]
+
+
+def test_numbers_come_back_from_written_files(coco, tmp_path):
+    """What the demo writes is worth what the evaluator saw."""
+    metadata, records = coco
+    rng = np.random.default_rng(0)
+    seen, again = PanopticEvaluator(metadata), PanopticEvaluator(metadata)
+    for record in records:
+        result = perturbed.result(record, metadata, rng)
+        assert result.panoptic is not None
+        seen.update(result, record)
+        pixels, segments = panoptic_png(result.panoptic, metadata)
+        write_png(tmp_path / "p.png", pixels)
+        classes = {number: k for k, number in enumerate(metadata.dataset_ids)}
+        listed = [
+            PanopticSegment(s["id"], classes[s["category_id"]], bool(s["isthing"]), 1.0, s["area"])
+            for s in segments
+        ]
+        ids = torch.from_numpy(masks.read_ids(tmp_path / "p.png"))
+        again.update(Result(panoptic=Panoptic(ids, listed)), record)
+    assert again.compute() == seen.compute()
+
+
+def test_table_shows_every_number(coco):
+    metadata, records = coco
+    rng = np.random.default_rng(0)
+    evaluators = (InstanceEvaluator(metadata), PanopticEvaluator(metadata))
+    results: dict[str, float] = {}
+    for evaluator in evaluators:
+        for record in records:
+            evaluator.update(perturbed.result(record, metadata, rng), record)
+        results |= evaluator.compute()
+    table = format_table(results, title="val")
+    lines = table.splitlines()
+    assert "val" in table
+    assert max(len(line) for line in lines) <= 120
+    for name, value in results.items():
+        kind, _, label = name.partition("-")
+        assert kind in table
+        shown = f"{value:.2f}"
+        if label:
+            assert any(f" {label} " in line and f" {shown} " in line for line in lines), name
+        elif not np.isnan(value):
+            assert shown in table
+    assert "nan" not in table
+
+
+def test_table_of_awkward_names_and_numbers():
+    names = {"AP": 50.0, "APl": float("nan"), "AP-traffic-light": 12.5, "AP-[red]:smile:": 7.0}
+    table = format_table(names)
+    assert "│ traffic-light" in table
+    assert "[red]:smile:" in table
+    assert " - " in table
+    assert "12.50" not in format_table({"AP": 12.0, "AP-cell": 12.5})  # one class: the same number
+    many = format_table({f"IoU-class {i}": float(i) for i in range(150)})
+    assert all(f" {i}.00 " in many for i in range(150))
+    assert many.count("\n") < 45
