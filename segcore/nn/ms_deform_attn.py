@@ -192,13 +192,16 @@ def _maps(value: Tensor, shapes: Sequence[int], kind: torch.dtype) -> list[Tenso
 def _grids(
     locations: Tensor, weights: Tensor, shapes: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """grid_sample's coordinates, weights and who is inside, each with (B*heads, Q, L, P, ...)."""
+    """grid_sample's coordinates, weights and who is inside, each (B*heads, L, P, Q, ...).
+
+    Queries come last: so the sum over points is one of long rows.
+    """
     scale = _scale(shapes, locations)
     pixels = locations * scale - 0.5
     inside = ((pixels > -1) & (pixels < scale)).all(-1)  # false for NaN
     grid = torch.where(inside[..., None], 2 * locations - 1, -10.0)
     weights = weights.where(inside, 0.0)
-    grid, weights, inside = (x.transpose(1, 2).flatten(0, 1) for x in (grid, weights, inside))
+    grid, weights, inside = (x.movedim(1, 4).flatten(0, 1) for x in (grid, weights, inside))
     return grid, weights, inside
 
 
@@ -209,8 +212,8 @@ def _reference(value: Tensor, shapes: Sequence[int], locations: Tensor, weights:
     out = locations.new_zeros(B * heads, value.shape[3], Q)
     if Q:
         for level, tokens in enumerate(_maps(value, shapes, locations.dtype)):
-            samples = F.grid_sample(tokens, grid[:, :, level], align_corners=False)
-            out = out + (samples * weights[:, None, :, level]).sum(-1)  # (B*heads, C, Q, P)
+            samples = F.grid_sample(tokens, grid[:, level], align_corners=False)
+            out = out + (samples * weights[:, None, level]).sum(2)  # (B*heads, C, P, Q)
     return out.view(B, heads * value.shape[3], Q).transpose(1, 2).contiguous().to(value.dtype)
 
 
@@ -223,21 +226,21 @@ def _reference_backward(
         return torch.zeros_like(value), torch.empty_like(locations), torch.empty_like(weights)
     grid, weight, inside = _grids(locations, weights, shapes)
     grad_out = grad.to(locations.dtype).unflatten(2, (heads, -1)).permute(0, 2, 3, 1)
-    grad_out = grad_out.flatten(0, 1)[..., None]  # (B*heads, C, Q, 1)
+    grad_out = grad_out.flatten(0, 1)[:, :, None]  # (B*heads, C, 1, Q)
     by_level: list[tuple[Tensor, Tensor, Tensor]] = []
     for level, tokens in enumerate(_maps(value, shapes, locations.dtype)):
-        at = grid[:, :, level]
+        at = grid[:, level]
         grad_weight = (F.grid_sample(tokens, at, align_corners=False) * grad_out).sum(1)
-        grad_samples = grad_out * weight[:, None, :, level]
+        grad_samples = grad_out * weight[:, None, level]
         grad_maps, grad_grid = torch.ops.aten.grid_sampler_2d_backward(
             grad_samples.contiguous(), tokens, at, 0, 0, False, [True, True]
         )
-        grad_grid = 2 * grad_grid.where(inside[:, :, level, :, None], 0.0)
+        grad_grid = 2 * grad_grid.where(inside[:, level, ..., None], 0.0)
         by_level.append((grad_maps.flatten(2), grad_grid, grad_weight))
     maps, grids, points = zip(*by_level, strict=True)
     grad_value = torch.cat(maps, 2).unflatten(0, (B, heads)).permute(0, 3, 1, 2)
-    grad_locations = torch.stack(grids, 2).unflatten(0, (B, heads)).transpose(1, 2)
-    grad_weights = torch.stack(points, 2).unflatten(0, (B, heads)).transpose(1, 2)
+    grad_locations = torch.stack(grids, 1).unflatten(0, (B, heads)).movedim(4, 1)
+    grad_weights = torch.stack(points, 1).unflatten(0, (B, heads)).movedim(4, 1)
     return (
         grad_value.contiguous().to(value.dtype),
         grad_locations.contiguous(),
