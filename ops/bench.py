@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 sys.path[0] = str(Path(__file__).parents[1])  # not ops/: the package there has no library
 
-from segcore.nn import ms_deform_attn as door
+from segcore.nn import ms_deform_attn as door  # noqa: E402
 
 HEADS, CHANNELS, LEVELS, POINTS = 8, 32, 3, 4
 Run = Callable[[], object]

@@ -79,7 +79,7 @@ def test_bases_nest_and_cycles_are_told(tmp_path):
         (["SOLVER.BASE_RL", "1"], "did you mean SOLVER.BASE_LR"),
         (["SOLVER.MAX_ITER", "many"], "expected int"),
         (["SOLVER"], "KEY VALUE"),
-        (["SOLVER", "3"], "unknown key SOLVER"),
+        (["SOLVER", "3"], "SOLVER is 3; expected a section"),
     ],
 )
 def test_mistakes_are_told(opts, message):
@@ -105,3 +105,39 @@ def test_round_trip(tmp_path):
     save_config(cfg, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == cfg
     assert config_from_dict(to_dict(cfg)) == cfg
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SEED: ${oc.env:HOME}", "not filled in"),
+        ("MODEL: {MASK_FORMER: {DEEP_SUPERVISION: 1}}", "write true or false"),
+        ("DATASETS: {TRAIN: (mine,)}", "names in a tuple need quotes"),
+        ("INPUT: {MIN_SIZE_TRAIN: [a]}", "a size in pixels"),
+        ("solver: {base_lr: 1}", r"did you mean SOLVER\.BASE_LR"),
+        ("SEED: {NOW: 1}", "SEED is a value like"),
+        ("_BASE_: 3", "expected a file name or a list"),
+        ("_BASE_: none.yaml", "the _BASE_ of"),
+        ("- SEED", "expected a mapping"),
+    ],
+)
+def test_mistakes_in_files_are_told(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_keys_written_twice_are_told_and_the_last_counts(tmp_path, caplog):
+    (tmp_path / "a.yaml").write_text("SEED: 1\nSEED: 2\n")
+    assert load_config(tmp_path / "a.yaml").SEED == 2
+    assert "SEED is written twice, in lines 1 and 2" in caplog.text
+
+
+def test_a_value_that_is_not_followed_is_told(tmp_path, caplog):
+    (tmp_path / "a.yaml").write_text("INPUT: {CROP: {TYPE: relative_range}}\n")
+    load_config(tmp_path / "a.yaml")
+    assert "INPUT.CROP.TYPE 'relative_range' (only 'absolute' is done here)" in caplog.text
+
+
+def test_a_number_where_a_name_is_wanted_stays_a_name():
+    assert load_config(None, ["OUTPUT_DIR", "010"]).OUTPUT_DIR == "010"
