@@ -158,7 +158,8 @@ class TimmBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised -> four maps (B, C, h, w)."""
-        maps = self.body(images)
+        x = images.contiguous(memory_format=torch.channels_last)  # what convolutions like best
+        maps = self.body(x)
         return [x.permute(0, 3, 1, 2) for x in maps] if self.channels_last else list(maps)
 
 
