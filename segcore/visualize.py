@@ -57,10 +57,13 @@ def _paint_panoptic(
     for i, s in enumerate(panoptic.segments):
         colors[s.id] = _distinct(i) if s.is_thing else metadata.colors[s.category]
         strength[s.id] = alpha
-    weight = strength[ids][..., None]
-    canvas[:] = canvas * (1 - weight) + colors[ids] * weight
+    for rows in _strips(len(canvas)):
+        weight = strength[ids[rows]][..., None]
+        canvas[rows] = canvas[rows] * (1 - weight) + colors[ids[rows]] * weight
     _outline(canvas, ids)
     names = []
+    if len(metadata.classes) == 1:  # the same word everywhere says nothing
+        return names
     for s in panoptic.segments:
         if s.area > 0.004 * ids.size:
             names.append((metadata.classes[s.category], _middle(ids == s.id)))
@@ -71,7 +74,8 @@ def _paint_semantic(
     canvas: np.ndarray, classes: np.ndarray, metadata: Metadata, alpha: float
 ) -> list[tuple[str, np.ndarray]]:
     colors = np.asarray(metadata.colors, np.float32)
-    canvas[:] = canvas * (1 - alpha) + colors[classes] * alpha
+    for rows in _strips(len(canvas)):
+        canvas[rows] = canvas[rows] * (1 - alpha) + colors[classes[rows]] * alpha
     _outline(canvas, classes)
     found, counts = np.unique(classes, return_counts=True)
     big = found[counts > 0.02 * classes.size]
@@ -93,6 +97,11 @@ def _paint_instances(
             name = metadata.classes[int(found.labels[i])]
             names.append((f"{name} {100 * float(found.scores[i]):.0f}%", _middle(mask)))
     return names if len(names) <= 40 else []
+
+
+def _strips(height: int) -> list[slice]:
+    """A photograph of 50 megapixels is never held in floating point as a whole."""
+    return [slice(y, y + 256) for y in range(0, height, 256)]
 
 
 def _outline(canvas: np.ndarray, regions: np.ndarray) -> None:

@@ -4,6 +4,10 @@ python tools/convert_weights.py swin        swin_tiny_patch4_window7_224.pth  OU
 python tools/convert_weights.py torchvision resnet50-0676ba61.pth             R-50.pkl
 python tools/convert_weights.py timm        model.safetensors                 OUT.pth
 python tools/convert_weights.py official    output/model_final.pth            OUT.pkl
+python tools/convert_weights.py entity      model_final_of_COCO.pkl           OUT.pth
+
+`entity` makes a start for entities (ENTITY.ENABLE) out of any trained Mask2Former: its class head
+is left out, prefixes that were written twice are put right.
 """
 
 from __future__ import annotations
@@ -58,6 +62,8 @@ def timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(state)
 
 
+CLASSES = re.compile(r"^criterion\.empty_weight$|^sem_seg_head\.predictor\.class_embed\.")
+
 BACKBONES: dict[str, tuple[Callable[[Mapping[str, Tensor]], dict[str, Tensor]], str]] = {
     "swin": (dict, "third_party"),
     "torchvision": (torchvision_names, "torchvision"),
@@ -77,6 +83,10 @@ def convert(kind: str, source: Path) -> dict[str, Any]:
             f"{source}: holds no Mask2Former of ours or of the old repository (no class head);"
             " for a bare backbone say swin, torchvision or timm instead of official"
         )
+    if kind == "entity":
+        other = named["criterion.empty_weight"].shape[0] != 2
+        for name in [k for k in named if other and CLASSES.search(k)]:
+            del named[name]
     return {"model": named, "__author__": "segcore"}
 
 
@@ -111,7 +121,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kind", choices=("swin", "torchvision", "timm", "official"))
+    parser.add_argument("kind", choices=("swin", "torchvision", "timm", "official", "entity"))
     parser.add_argument("source", type=Path)
     parser.add_argument("goal", type=Path)
     args = parser.parse_args()

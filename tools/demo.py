@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from segcore.data.dataset import read_image
 from segcore.errors import ConfigError, DataError, WeightsError
-from segcore.evaluation.writers import coco_json, panoptic_png, write_json, write_png
+from segcore.evaluation.writers import coco_json, id_png, panoptic_png, write_json, write_png
 from segcore.predict import Predictor
 from segcore.structures import Metadata, Panoptic, Result, Sample
 from segcore.visualize import draw
@@ -40,6 +40,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--weights", help="checkpoint; default: the config's MODEL.WEIGHTS")
     parser.add_argument("--confidence-threshold", type=float, default=0.5)
     parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument(
+        "--num-crops", type=int, help="crops that CropFormer looks at; 0: the whole image alone"
+    )
     parser.add_argument("--overwrite", action="store_true", help="do finished images again")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ..., last")
     return parser.parse_args()
@@ -84,7 +87,8 @@ def confident(panoptic: Panoptic, threshold: float) -> Panoptic:
 
 def write(result: Result, image: Path, name: Path, metadata: Metadata, threshold: float) -> None:
     """Picture first, JSON last: where the JSON is, the image is done."""
-    if metadata.classes == ("entity",) and result.panoptic is not None:
+    entities = metadata.classes == ("entity",) and result.panoptic is not None
+    if entities and result.panoptic is not None:
         result = replace(result, panoptic=confident(result.panoptic, threshold))
     pixels = read_image(image)
     picture = draw(pixels, result, metadata, threshold=threshold)
@@ -97,6 +101,9 @@ def write(result: Result, image: Path, name: Path, metadata: Metadata, threshold
             "file_name": f"{name.name}_panoptic.png",
             "segments_info": segments,
         }
+        if entities:  # one number a pixel, for programs that want no colours
+            content["entities"] = {"file_name": f"{name.name}_entities.png"}
+            write_png(name.with_name(f"{name.name}_entities.png"), id_png(result.panoptic))
     if result.instances is not None:
         found = coco_json(result, image.stem, metadata)
         content["instances"] = [x for x in found if x["score"] >= threshold]
@@ -146,7 +153,8 @@ def main(args: argparse.Namespace) -> int:
     if not images:
         print(f"nothing left to do in {args.output}")
         return 0
-    predictor = Predictor(args.config_file, args.weights, args.opts)
+    crops = [] if args.num_crops is None else ["ENTITY.CROP_SAMPLE_NUM_TEST", str(args.num_crops)]
+    predictor = Predictor(args.config_file, args.weights, [*crops, *args.opts])
     failed: list[str] = []
     columns = (TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:

@@ -52,6 +52,14 @@ def panoptic_png(panoptic: Panoptic, metadata: Metadata) -> tuple[np.ndarray, li
     return png, segments
 
 
+def id_png(panoptic: Panoptic) -> np.ndarray:
+    """Segment ids, 0: none. (H, W) uint16; past 65,535 (H, W, 4) uint8, low byte first."""
+    ids = panoptic.map.numpy()
+    if ids.max(initial=0) < 1 << 16:
+        return ids.astype(np.uint16)
+    return np.ascontiguousarray(ids.astype("<u4")).view(np.uint8).reshape(*ids.shape, 4)
+
+
 def write_json(path: Path, content: object) -> None:
     """Write beside, then rename."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from cropformer.build import build_crops
+from cropformer.build import build_crops, build_plain
 from cropformer.merge import make_views, may_be_inside, paint, probability
 from cropformer.postprocess import EntityPostProcess
 from cropformer.views import CropViews
 from cropformer.windows import crop_windows
 from mask2former.build import build_criterion
 from mask2former.model import Mask2Former
+from segcore.build import build_task
 from segcore.config import load_config
 from segcore.data.catalog import load_dataset
 from segcore.evaluation.entity import EntityEvaluator
-from segcore.nn.hornet import HorNet
+from segcore.masks import decode
 from segcore.nn.layers import sine_code
 from segcore.structures import Batch, Frame, Metadata, Prediction, Record, Targets
 
@@ -99,17 +100,66 @@ def test_whole_network_and_merge_equal_the_reference():
     assert [areas.get(i, 0) for i in range(100)] == golden["areas"].tolist()
 
 
-def test_hornet_equals_the_reference():
+@pytest.mark.slow
+def test_mask2former_with_hornet_equals_the_reference():
+    """Every feature map, the answers of all queries, and the entities left by the painter."""
     golden = np.load(GOLDEN / "hornet.npz")
+    path = ROOT / "configs/entityv2/entity_segmentation/mask2former_hornet_3x.yaml"
+    cfg = load_config(path, ["INPUT.MIN_SIZE_TEST", "0"])
+    task = build_plain(cfg, TWO)
+    official = task.official(task.model.state_dict())
+    assert sum(k.startswith("backbone.") for k in official) == 644
+    state = task.model.state_dict() | task.renames(golden_state(official))
+    task.model.load_state_dict(state, assign=True)
+    pixels, record = image(96, 128, 0.4), Record("golden", (96, 128), (Frame(Path("golden")),))
+    batch = Batch.collate([task.views.test(pixels, record)])
+    assert np.array_equal(batch.images[0, 0].numpy(), pixels.transpose(2, 0, 1))
+    with torch.no_grad():
+        out = task.model.eval()(batch.images, batch.sizes)
+        stats = cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD
+        mean, std = (torch.tensor(values)[:, None, None] for values in stats)
+        maps = task.model.backbone((batch.images[:, 0] - mean) / std)
+    for name, found in zip(("res2", "res3", "res4", "res5"), maps, strict=True):
+        size = float(golden[f"{name}_absmean"])
+        assert float(found.abs().mean()) == pytest.approx(size, rel=1e-5)
+        for key, values in (("first", found.flatten()[:64]), ("last", found.flatten()[-64:])):
+            assert np.abs(values.numpy() - golden[f"{name}_{key}"]).max() < 2e-5 * size, (name, key)
+        assert np.abs(found[0, :, 0, 0].numpy() - golden[f"{name}_pixel00"]).max() < 2e-5 * size
+    sums = golden["layer_logits_abssum"], golden["layer_masks_abssum"]
+    for layer, logits, total in zip(out.layers, *sums, strict=True):
+        assert float(layer.logits.double().abs().sum()) == pytest.approx(logits, rel=1e-5)
+        assert float(layer.masks.double().abs().sum()) == pytest.approx(total, rel=1e-5)
+    assert np.abs(out.layers[-1].logits.numpy() - golden["logits"]).max() < 1e-5
+    (result,) = task.postprocess(out, batch)
+    assert np.abs(result.instances.scores.numpy() - golden["scores"]).max() < 1e-5
+    areas = {s.id - 1: s.area for s in result.panoptic.segments}
+    assert [areas.get(i, 0) for i in range(100)] == golden["areas"].tolist()
+    masks = np.stack([decode(m) for m in result.instances.masks])
+    bits = np.unpackbits(golden["masks_bits"], axis=1)[:, : 96 * 128].reshape(100, 96, 128)
+    assert np.array_equal(masks, bits)
+
+
+ENTITY_CONFIGS = {  # tensors in the file, of them parameters
+    "cropformer_swin_tiny_3x": (501, 48980092),
+    "mask2former_swin_tiny_3x": (482, 47401340),
+    "cropformer_swin_large_3x": (669, 216826198),
+    "mask2former_swin_large_3x": (650, 215247446),
+    "cropformer_hornet_3x": (956, 222151746),
+    "mask2former_hornet_3x": (937, 220572994),
+    "mask2former_hornet_3x_lr": (937, 220572994),
+}
+
+
+@pytest.mark.parametrize("name", ENTITY_CONFIGS)
+def test_names_of_the_published_networks(name):
+    cfg = load_config(ROOT / f"configs/entityv2/entity_segmentation/{name}.yaml")
     with torch.device("meta"):
-        meta = HorNet()
-    names = [f"backbone.{k}" for k in meta.state_dict()]
-    assert len(names) == 644
-    assert sum(p.numel() for p in meta.parameters()) == 200272512
-    small = HorNet(dim=32, depths=(1, 1, 1, 1), drop_path_rate=0.0).eval()
-    maps = small(torch.randn(1, 3, 70, 90))  # sizes that no stored spectrum has
-    assert [m.shape[1] for m in maps] == [32, 64, 128, 256]
-    assert golden["res2_mean"] == pytest.approx(0.00281124, rel=1e-5)
+        task = build_task(cfg, TWO)
+    state = task.model.state_dict()
+    official = task.official(state)
+    trained = sum(p.numel() for p in task.model.parameters())
+    assert (len(official), trained) == ENTITY_CONFIGS[name]
+    assert task.renames(official).keys() == state.keys()
 
 
 def test_criteria_equal_the_reference():

@@ -141,6 +141,21 @@ def test_conversion_to_official_and_back(root, tmp_path):
         convert("official", tmp_path / "bare.pth")
 
 
+@pytest.mark.parametrize("classes", [133, 1])
+def test_a_start_for_entities(root, tmp_path, classes):
+    """As the old convert_pretrain_cocoentity: prefixes once, the rest of the network kept."""
+    resnet = ["MODEL.BACKBONE.NAME", "build_resnet_backbone"]
+    official = to_official(model_of(root, *resnet, classes=classes).state_dict())
+    twice = {k.replace("pixel_decoder.", "pixel_decoder.pixel_decoder.", 1): v
+             for k, v in official.items()}  # fmt: skip
+    torch.save({"model": twice}, tmp_path / "coco.pth")
+    start = convert("entity", tmp_path / "coco.pth")["model"]
+    dropped = official.keys() - start.keys()
+    head = {f"sem_seg_head.predictor.class_embed.{k}" for k in ("weight", "bias")}
+    assert dropped == (head | {"criterion.empty_weight"} if classes > 1 else set())
+    assert all(torch.equal(v, official[k]) for k, v in start.items())
+
+
 def test_converter_from_the_command_line(root, tmp_path):
     (tmp_path / "bad.pth").write_bytes(b"<html>")
     command = [sys.executable, str(root / "tools/convert_weights.py"), "swin"]

@@ -12,7 +12,7 @@ from segcore import masks
 from segcore.evaluation.instance import InstanceEvaluator
 from segcore.evaluation.panoptic import PanopticEvaluator
 from segcore.evaluation.table import format_table
-from segcore.evaluation.writers import coco_json, panoptic_png, write_json, write_png
+from segcore.evaluation.writers import coco_json, id_png, panoptic_png, write_json, write_png
 from segcore.structures import Panoptic, PanopticSegment, Result
 
 VAL = "coco_panoptic_200/annotations/panoptic_val2017.json"
@@ -65,6 +65,17 @@ def test_a_file_is_whole_or_not_there(tmp_path):
     write_png(tmp_path / "b.png", np.full((3, 4), 7, np.int16))
     assert np.asarray(Image.open(tmp_path / "b.png")).tolist() == [[7] * 4] * 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "b.png"]
+
+
+def test_ids_of_any_size_are_written_whole(tmp_path):
+    ids = torch.zeros(2, 3, dtype=torch.int32)
+    ids[0, 0] = 65535
+    write_png(tmp_path / "a.png", id_png(Panoptic(ids, [])))
+    assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == ids.tolist()
+    ids[1, 2] = 0x01020304
+    write_png(tmp_path / "b.png", id_png(Panoptic(ids, [])))
+    parts = np.asarray(Image.open(tmp_path / "b.png")).astype(np.int64)
+    assert (parts << np.array([0, 8, 16, 24])).sum(2).tolist() == ids.tolist()
 
 
 def test_numbers_come_back_from_written_files(coco, tmp_path):
