@@ -11,7 +11,7 @@ $(READY): pyproject.toml $(wildcard ops/pyproject.toml ops/setup.py)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install -q -e '.[dev,quickstart]'
-	@test ! -e ops/pyproject.toml || $(BIN)/python -m pip install -q --no-build-isolation ./ops > .venv/ops.log 2>&1 \
+	@test ! -e ops/pyproject.toml || $(BIN)/python -m pip install -q ./ops > .venv/ops.log 2>&1 \
 	  || echo "ops: not built (no compiler?), the slower PyTorch path is used; see .venv/ops.log"
 	touch $@
 

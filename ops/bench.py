@@ -11,6 +11,7 @@ copy rate that the same run measures. Rows marked glue start from offsets and lo
 """
 
 import argparse
+import functools
 import importlib.util
 import math
 import platform
@@ -113,18 +114,31 @@ def glued(sample: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return whole
 
 
+def with_tensors(theirs: Callable[..., Tensor], device: str) -> Callable[..., Tensor]:
+    """The old signature, shapes and starts as tensors that are made before the clock runs."""
+
+    @functools.cache
+    def sides(shapes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        sizes = torch.tensor(shapes, device=device).view(-1, 2)
+        return sizes, torch.cat((sizes.new_zeros(1), sizes.prod(1).cumsum(0)[:-1]))
+
+    def call(value: Tensor, shapes: list[int], locations: Tensor, weights: Tensor) -> Tensor:
+        return theirs(value, *sides(tuple(shapes)), locations, weights)
+
+    return call
+
+
 def others(device: str) -> dict[str, Callable[..., Tensor]]:
     """What else is installed, with our signature."""
     found: dict[str, Callable[..., Tensor]] = {}
-    if importlib.util.find_spec("torch_ms_deform_attn"):
+    if importlib.util.find_spec("torch_ms_deform_attn"):  # on CUDA the old kernel's arithmetic
         import torch_ms_deform_attn
 
-        def theirs(value: Tensor, shapes: list[int], locations: Tensor, weights: Tensor) -> Tensor:
-            sizes = torch.tensor(shapes, device=value.device).view(-1, 2)
-            starts = torch.cat((sizes.new_zeros(1), sizes.prod(1).cumsum(0)[:-1]))
-            return torch_ms_deform_attn.ms_deform_attn(value, sizes, starts, locations, weights)
+        found["torch-ms-deform-attn"] = with_tensors(torch_ms_deform_attn.ms_deform_attn, device)
+    if device == "cuda" and importlib.util.find_spec("deformops"):
+        from deformops.registry import msda  # pyright: ignore[reportMissingImports]
 
-        found["torch-ms-deform-attn"] = theirs
+        found["deformops"] = with_tensors(msda, device)
     if device == "cuda" and importlib.util.find_spec("triton"):
         from segcore.nn import ms_deform_attn_triton as kernels
 

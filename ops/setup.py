@@ -5,25 +5,39 @@ the compilers are called directly. Environment: CXX, CUDA_HOME, TORCH_CUDA_ARCH_
 MSDA_CUDA=0 (never) or 1 (fail where it cannot be built).
 """
 
+import importlib.util
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-try:
-    import torch
-except ModuleNotFoundError:
-    sys.exit("ops: torch is not installed here; use pip install --no-build-isolation ./ops")
+
+def find_torch() -> Path:
+    """torch's folder. pip's isolated build hides it from imports, but it is beside this Python."""
+    spec = importlib.util.find_spec("torch")
+    folders = [Path(spec.origin).parent] if spec and spec.origin else []
+    folders += [Path(sysconfig.get_path(kind), "torch") for kind in ("platlib", "purelib")]
+    for folder in folders:
+        if (folder / "include/torch/csrc/stable/library.h").exists():
+            return folder
+    if any(folder.exists() for folder in folders):
+        sys.exit("ops: this torch is older than 2.10, the first that works; update torch")
+    sys.exit(
+        f"ops: no torch beside {sys.executable}; install torch first, then"
+        " pip install --no-build-isolation ./ops"
+    )
+
 
 HERE = Path(__file__).parent
-TORCH = Path(torch.__file__).parent
+TORCH = find_torch()
 COMMON = [
     "-O3",
     "-std=c++17",

@@ -24,7 +24,7 @@ try:
 except OSError as error:
     raise ImportError(
         f"MultiScaleDeformableAttention cannot be loaded with torch {torch.__version__}; build it "
-        f"again: pip install --no-build-isolation ./ops ({error})"
+        f"again: pip install --force-reinstall --no-deps ./ops ({error})"
     ) from error
 
 

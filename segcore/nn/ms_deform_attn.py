@@ -99,7 +99,7 @@ def _attend_backward(
 def _say_what_is_missing() -> None:
     logger.warning(
         "deformable attention runs on PyTorch alone, many times slower than compiled: "
-        "pip install --no-build-isolation ./ops (needs g++; nvcc for CUDA)"
+        "pip install ./ops (needs g++; nvcc for CUDA)"
     )
 
 
