@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any
@@ -32,6 +33,8 @@ from segcore.nn.backbones import ResNet, TimmBackbone
 from segcore.nn.hornet import HorNet
 from segcore.nn.swin import Swin
 from segcore.structures import Metadata, Outputs, Targets
+
+logger = logging.getLogger(__name__)
 
 TARGETS = {
     "mask_former_semantic": "semantic",
@@ -228,6 +231,12 @@ def _resize_and_crop(cfg: Config) -> list[Transform]:
     data, crop = cfg.INPUT, cfg.INPUT.CROP
     sizes = data.MIN_SIZE_TRAIN
     sizes = (sizes,) if isinstance(sizes, int) else tuple(sizes)
+    side = data.SIZE_DIVISIBILITY
+    if 0 < side < (max(crop.SIZE) if crop.ENABLED else max(sizes)):
+        logger.warning(
+            "INPUT.SIZE_DIVISIBILITY %d cuts what is larger off (as it always did): training sees"
+            " the top left of its images; -1 turns it off", side,
+        )  # fmt: skip
     optional: list[tuple[bool, Callable[[], Transform]]] = [
         (
             crop.ENABLED,
@@ -237,7 +246,7 @@ def _resize_and_crop(cfg: Config) -> list[Transform]:
         ),
         (data.COLOR_AUG_SSD, ColorSSD),
         (data.RANDOM_FLIP != "none", RandomFlip),
-        (data.SIZE_DIVISIBILITY > 0, lambda: PadTo(data.SIZE_DIVISIBILITY)),
+        (side > 0, lambda: PadTo(side)),
     ]
     return [ResizeShortestEdge(sizes, data.MAX_SIZE_TRAIN)] + [
         make() for on, make in optional if on

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -59,6 +60,7 @@ def catalogs(cfg: Config) -> list[Path]:
 
 def build_task(cfg: Config, metadata: Metadata | None = None) -> Task:
     """The architecture that MODEL.META_ARCHITECTURE names, or "package.module:function"."""
+    _float32_precision(cfg.FLOAT32_PRECISION)
     name = cfg.MODEL.META_ARCHITECTURE
     if name == "MaskFormer" and cfg.ENTITY.ENABLE:
         name = "MaskFormer for entities"
@@ -73,6 +75,15 @@ def build_task(cfg: Config, metadata: Metadata | None = None) -> Task:
     except (ModuleNotFoundError, AttributeError) as error:
         raise ConfigError(f"MODEL.META_ARCHITECTURE {name!r} cannot be imported: {error}") from None
     return make(cfg, metadata or train_metadata(cfg))
+
+
+def _float32_precision(name: str) -> None:
+    """Of products of float32 numbers, in the whole process, as detectron2 does it."""
+    if not name:
+        return
+    if name not in ("highest", "high", "medium"):
+        raise ConfigError(f"FLOAT32_PRECISION {name!r}: expected highest, high, medium or ''")
+    torch.set_float32_matmul_precision(name)
 
 
 def train_metadata(cfg: Config) -> Metadata:

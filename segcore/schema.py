@@ -251,6 +251,8 @@ class Config:
     SOLVER: Solver = field(default_factory=Solver)
     TEST: Test = field(default_factory=Test)
     ENTITY: Entity = field(default_factory=Entity)
+    # "" as torch has it; "highest", "high" (TF32 on CUDA) or "medium", for products of float32
+    FLOAT32_PRECISION: str = ""
 
 
 # Keys that stand in the schema because published files repeat them; any other value than the
@@ -267,7 +269,7 @@ INERT = frozenset(
 # Keys of detectron2 and the old repositories that change nothing here; using one is logged.
 ACCEPTED_UNUSED = frozenset(
     """
-    CUDNN_BENCHMARK FLOAT32_PRECISION GLOBAL VIS_PERIOD DATALOADER.SAMPLER_TRAIN
+    CUDNN_BENCHMARK GLOBAL VIS_PERIOD DATALOADER.SAMPLER_TRAIN
     DATALOADER.REPEAT_THRESHOLD DATALOADER.REPEAT_SQRT DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST
     DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN DATASETS.PROPOSAL_FILES_TEST
     DATASETS.PROPOSAL_FILES_TRAIN ENTITY.FUSE_DEC_NUM_LAYERS ENTITY.FUSE_ENC_LAST_LAYERS

@@ -75,3 +75,13 @@ def test_semantic_only_models_resize_their_scores_late(root: Path, name, late, f
     post = built(root, name).postprocess
     assert post.late_resize == late
     assert (post.semantic, post.panoptic, post.instances) == flags
+
+
+def test_a_pad_size_that_cuts_images_is_told(root, caplog):
+    """The published transforms cut what is larger than SIZE_DIVISIBILITY."""
+    built(root, PANOPTIC, "INPUT.DATASET_MAPPER_NAME", "mask_former_panoptic")
+    small = ["INPUT.MIN_SIZE_TRAIN", "320", "INPUT.DATASET_MAPPER_NAME", "mask_former_panoptic"]
+    built(root, PANOPTIC, *small, "INPUT.SIZE_DIVISIBILITY", "512")
+    assert not caplog.text
+    built(root, PANOPTIC, *small, "INPUT.SIZE_DIVISIBILITY", "256")
+    assert "INPUT.SIZE_DIVISIBILITY 256 cuts" in caplog.text
