@@ -33,6 +33,7 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python tools/bench.py
 	$(BIN)/python tools/bench_loader.py
+	$(BIN)/python tools/bench_loader.py --annotations
 
 bench-op: $(READY)
 	$(BIN)/python ops/bench.py

@@ -23,6 +23,7 @@ from segcore.engine.run import Run
 from segcore.engine.trainer import NonFiniteError, Trainer
 from segcore.engine.weights import load_weights, read_checkpoint
 from segcore.errors import ConfigError, DataError, WeightsError
+from segcore.evaluation.predictions import Predictions
 from segcore.evaluation.table import format_table
 from segcore.evaluation.writers import write_json
 from segcore.structures import Metadata
@@ -45,14 +46,27 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def test(cfg: Config, task: Task, fabric: Fabric) -> dict[str, float]:
-    """Evaluate on every test set; metrics go to OUTPUT_DIR/inference/<name>/metrics.json."""
+def test(
+    cfg: Config, task: Task, trained: Metadata, fabric: Fabric, write: bool = False
+) -> dict[str, float]:
+    """Evaluate on every test set; metrics go to OUTPUT_DIR/inference/<name>/metrics.json.
+
+    Args:
+        trained: the classes of the model.
+        write: all predictions go there too.
+    """
     results: dict[str, float] = {}
     for name in cfg.DATASETS.TEST:
+        metadata = build.test_metadata(cfg, name, trained)
         loader = build.test_batches(cfg, task, name, fabric)
-        found = evaluate(task, loader, build.build_evaluators(cfg, name), fabric)
+        folder = Path(cfg.OUTPUT_DIR) / "inference" / name.replace("/", "_").strip("._")
+        shown = metadata.as_entities() if cfg.ENTITY.ENABLE else metadata
+        keep = Predictions(folder, shown, fabric.global_rank) if write else None
+        found = evaluate(task, loader, build.build_evaluators(cfg, metadata), fabric, keep)
+        fabric.barrier()
+        if keep and fabric.is_global_zero:
+            keep.join(fabric.world_size)
         if fabric.is_global_zero:
-            folder = Path(cfg.OUTPUT_DIR) / "inference" / name.replace("/", "_").strip("._")
             write_json(folder / "metrics.json", found)
             logger.info("%s\n%s\n%s", name, format_table(found), folder / "metrics.json")
         many = len(cfg.DATASETS.TEST) > 1
@@ -78,7 +92,7 @@ def train(cfg: Config, args: argparse.Namespace, fabric: Fabric) -> int:
         load_weights(task.model, cfg.MODEL.WEIGHTS, task.renames, classes=names)
 
     def judge(iteration: int) -> None:
-        found = test(cfg, task, fabric)
+        found = test(cfg, task, metadata, fabric)
         if book and found:
             book.write({"iteration": iteration} | found, iteration)
 
@@ -119,10 +133,11 @@ def eval_only(cfg: Config, args: argparse.Namespace, fabric: Fabric) -> int:
         raise ConfigError("--eval-only needs weights; add MODEL.WEIGHTS path/to/checkpoint")
     content = content or read_checkpoint(cfg.MODEL.WEIGHTS)
     known = content.get("metadata")  # the classes as the checkpoint was trained with
-    task = build.build_task(cfg, Metadata.from_dict(known) if known else None)
+    metadata = Metadata.from_dict(known) if known else build.train_metadata(cfg)
+    task = build.build_task(cfg, metadata)
     load_weights(task.model, content["model"], task.renames)
     task.model.to(fabric.device)
-    test(cfg, task, fabric)
+    test(cfg, task, metadata, fabric, write=True)
     return 0
 
 

@@ -157,9 +157,35 @@ def test_batches(cfg: Config, task: Task, name: str, fabric: Fabric) -> TestLoad
 test_batches.__test__ = False  # type: ignore[attr-defined]  # not one of pytest's
 
 
-def build_evaluators(cfg: Config, name: str) -> list[Evaluator]:
-    """What the data set is judged by, as far as the model makes it."""
+def test_metadata(cfg: Config, name: str, trained: Metadata) -> Metadata:
+    """Of a test set; refused where its classes are not those that the model was trained on."""
     metadata = dataset_metadata(name, data_root(), catalogs(cfg))
+    if cfg.ENTITY.ENABLE:
+        return metadata
+    ours, theirs = trained.classes, metadata.classes
+    differ = [(a, b) for a, b in zip(ours, theirs, strict=False) if a != b]
+    if len(ours) != len(theirs) or (differ and set(ours) == set(theirs)):
+        raise ConfigError(
+            f"DATASETS.TEST {name} has {len(theirs)} classes ({_some(theirs)}), the model"
+            f" {len(ours)} ({_some(ours)}); expected the same in the same order"
+        )
+    if differ:
+        pairs = ", ".join(f"{a!r} is {b!r}" for a, b in differ[:3])
+        logger.warning(
+            "%s: %d classes have other names than the model's: %s", name, len(differ), pairs
+        )
+    return metadata
+
+
+test_metadata.__test__ = False  # type: ignore[attr-defined]
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def build_evaluators(cfg: Config, metadata: Metadata) -> list[Evaluator]:
+    """What the data set is judged by, as far as the model makes it."""
     if cfg.TEST.AUG.ENABLED:
         logger.warning("TEST.AUG.ENABLED: test-time augmentation is not here; numbers are without")
     if cfg.ENTITY.ENABLE:
@@ -175,8 +201,8 @@ def build_evaluators(cfg: Config, name: str) -> list[Evaluator]:
     kinds = [kind for kind in metadata.evaluators if makes.get(kind, False)]
     if not kinds:
         raise ConfigError(
-            f"{name} is judged by {', '.join(metadata.evaluators) or 'nothing'}, but the model"
-            " makes none of it; turn on MODEL.MASK_FORMER.TEST.SEMANTIC_ON, INSTANCE_ON or"
+            f"{metadata.name} is judged by {', '.join(metadata.evaluators) or 'nothing'}, but the"
+            " model makes none of it; turn on MODEL.MASK_FORMER.TEST.SEMANTIC_ON, INSTANCE_ON or"
             " PANOPTIC_ON"
         )
     return [EVALUATORS[kind](metadata) for kind in kinds]

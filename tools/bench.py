@@ -11,6 +11,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional as F
 
-from segcore.build import build_task
+from segcore.build import build_optimizer, build_task
 from segcore.config import load_config
 from segcore.data.catalog import dataset_metadata
 from segcore.predict import Predictor
@@ -83,22 +84,23 @@ def training() -> dict[str, Callable[[], object]]:
     cfg = load_config(CONFIG, ["MODEL.WEIGHTS", ""])
     task = build_task(cfg, dataset_metadata(cfg.DATASETS.TRAIN[0], Path("datasets")))
     model = task.model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, foreach=True)
+    optimizer, _ = build_optimizer(cfg, model)
     images = torch.randint(0, 256, (1, 1, 3, 512, 512), dtype=torch.uint8)
     masks, labels = targets(512, 10)
     goal = [Targets(labels, masks[:, None], torch.ones(10, 1, dtype=torch.bool))]
     sizes = torch.tensor([[[512, 512]]])
 
-    def ours() -> None:
-        losses = task.losses(model(images, sizes, goal), goal, torch.tensor([10.0, 10.0]))
+    def ours(bf16: bool = False) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            losses = task.losses(model(images, sizes, goal), goal, torch.tensor([10.0, 10.0]))
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    runs: dict[str, Callable[[], object]] = {"ours": ours}
+    runs: dict[str, Callable[[], object]] = {"ours": ours, "ours, bf16": partial(ours, True)}
     if find_spec("transformers"):
         theirs = hugging_face().train()
-        their_optimizer = torch.optim.AdamW(theirs.parameters(), 1e-4, foreach=True)
+        their_optimizer = torch.optim.AdamW(theirs.parameters(), 1e-4, fused=True)
         pixels = torch.randn(1, 3, 512, 512)
 
         def run() -> None:

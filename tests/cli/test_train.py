@@ -52,6 +52,8 @@ def test_overfits_evaluates_and_draws(home):
         folder, "MODEL.WEIGHTS", str(folder / "model_final.pth"), flags=["--eval-only"]
     )
     assert f"{metrics['PQ']:.2f}" in again.stdout
+    listed = json.loads((folder / "inference/tiny_panoptic/predictions.json").read_text())
+    assert len(listed["annotations"]) == 8
     demo = [sys.executable, "tools/demo.py", "--config-file", CONFIG, "--weights", weights]
     demo += ["--input", str(home / "data/images"), "--output", str(home / "demo")]
     first = subprocess.run(demo, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)

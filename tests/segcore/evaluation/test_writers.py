@@ -11,6 +11,7 @@ from PIL import Image
 from segcore import masks
 from segcore.evaluation.instance import InstanceEvaluator
 from segcore.evaluation.panoptic import PanopticEvaluator
+from segcore.evaluation.predictions import Predictions
 from segcore.evaluation.table import format_table
 from segcore.evaluation.writers import coco_json, id_png, panoptic_png, write_json, write_png
 from segcore.structures import Panoptic, PanopticSegment, Result
@@ -133,3 +134,29 @@ def test_table_of_awkward_names_and_numbers():
     many = format_table({f"IoU-class {i}": float(i) for i in range(150)})
     assert all(f" {i}.00 " in many for i in range(150))
     assert many.count("\n") < 45
+
+
+def test_predictions_of_two_ranks_become_one_set_of_files(coco, tmp_path):
+    metadata, records = coco
+    rng = np.random.default_rng(1)
+    results = [perturbed.result(record, metadata, rng) for record in records]
+    ranks = [Predictions(tmp_path, metadata, rank) for rank in range(2)]
+    for i, (result, record) in enumerate(zip(results, records, strict=True)):
+        ranks[i % 2](result, record)
+    ranks[0].join(2)
+    assert not list(tmp_path.glob("*.part"))
+    found = json.loads((tmp_path / "coco_instances_results.json").read_text())
+    wanted = [
+        coco_json(result, record.id, metadata)
+        for result, record in zip(results, records, strict=True)
+    ]
+    assert found == [*wanted[0], *wanted[2], *wanted[1]]  # rank by rank
+    listed = json.loads((tmp_path / "predictions.json").read_text())["annotations"]
+    assert {x["image_id"] for x in listed} == {record.id for record in records}
+    for x in listed:
+        ids = masks.read_ids(tmp_path / "predictions" / x["file_name"])
+        assert {s["id"] for s in x["segments_info"]} == set(np.unique(ids[ids > 0]).tolist())
+    stem = records[0].frames[0].file.stem
+    classes = np.asarray(Image.open(tmp_path / f"semantic/{stem}.png"))
+    wanted = np.array(metadata.dataset_ids)[results[0].semantic.numpy()]
+    assert np.array_equal(classes, wanted)
