@@ -9,6 +9,7 @@ import argparse
 import logging
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from segcore.errors import ConfigError, DataError, WeightsError
 from segcore.evaluation.predictions import Predictions
 from segcore.evaluation.table import format_table
 from segcore.evaluation.writers import write_json
-from segcore.structures import Metadata
+from segcore.structures import Batch, Metadata, Result
 
 logger = logging.getLogger("train_net")
 
@@ -47,22 +48,29 @@ def parse_args() -> argparse.Namespace:
 
 
 def test(
-    cfg: Config, task: Task, trained: Metadata, fabric: Fabric, write: bool = False
+    cfg: Config,
+    task: Task,
+    trained: Metadata,
+    fabric: Fabric,
+    write: bool = False,
+    infer: Callable[[Batch], list[Result]] | None = None,
 ) -> dict[str, float]:
     """Evaluate on every test set; metrics go to OUTPUT_DIR/inference/<name>/metrics.json.
 
     Args:
         trained: the classes of the model.
         write: all predictions go there too.
+        infer: with test-time augmentation; then the folder is inference_TTA.
     """
     results: dict[str, float] = {}
     for name in cfg.DATASETS.TEST:
         metadata = build.test_metadata(cfg, name, trained)
         loader = build.test_batches(cfg, task, name, fabric)
-        folder = Path(cfg.OUTPUT_DIR) / "inference" / name.replace("/", "_").strip("._")
+        top = Path(cfg.OUTPUT_DIR) / ("inference_TTA" if infer else "inference")
+        folder = top / name.replace("/", "_").strip("._")
         shown = metadata.as_entities() if cfg.ENTITY.ENABLE else metadata
         keep = Predictions(folder, shown, fabric.global_rank) if write else None
-        found = evaluate(task, loader, build.build_evaluators(cfg, metadata), fabric, keep)
+        found = evaluate(task, loader, build.build_evaluators(cfg, metadata), fabric, keep, infer)
         fabric.barrier()
         if keep and fabric.is_global_zero:
             keep.join(fabric.world_size)
@@ -137,7 +145,11 @@ def eval_only(cfg: Config, args: argparse.Namespace, fabric: Fabric) -> int:
     task = build.build_task(cfg, metadata)
     load_weights(task.model, content["model"], task.renames)
     task.model.to(fabric.device)
+    infer = build.build_augmented(cfg, task, fabric) if cfg.TEST.AUG.ENABLED else None
     test(cfg, task, metadata, fabric, write=True)
+    if infer:
+        logger.info("once more with test-time augmentation: %s", cfg.TEST.AUG)
+        test(cfg, task, metadata, fabric, write=True, infer=infer)
     return 0
 
 

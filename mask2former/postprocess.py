@@ -8,15 +8,15 @@ Legend of one-letter names: B samples, T views, Q queries, K classes, N kept mas
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from mask2former.upsample import Across, Upsampler, budget
+from mask2former.semantic import Scores, class_map, class_scores, late_scores
+from mask2former.upsample import Upsampler, budget
 from segcore import masks as mask_io
 from segcore.structures import (
     Batch,
@@ -64,13 +64,33 @@ class PostProcess:
             results.append(self._one(logits.float().softmax(-1), masks.float(), views))
         return results
 
+    @torch.inference_mode()
+    def averaged(self, answers: Sequence[tuple[Outputs, Batch, bool]]) -> Result:
+        """Semantic map of one image that was looked at several times.
+
+        Args:
+            answers: outputs, the batch of one that they come from, and whether it was mirrored.
+        """
+        looks = []
+        for outputs, batch, mirrored in answers:
+            answer, (h, w) = outputs.layers[-1], batch.sizes[0, 0].tolist()
+            up = Upsampler(
+                (batch.images.shape[-2], batch.images.shape[-1]), (h, w), batch.records[0].size
+            )
+            probs, masks = answer.logits[0].float().softmax(-1), answer.masks[0, :, 0].float()
+            looks.append((self._scores(probs, masks, up), mirrored))
+        return Result(semantic=class_map(looks))
+
+    def _scores(self, probs: Tensor, masks: Tensor, up: Upsampler) -> Scores:
+        late = self.late_resize and up.inside != up.size
+        return late_scores(probs, masks, up) if late else class_scores(probs, masks, up)
+
     def _one(self, probs: Tensor, masks: Tensor, views: list[Upsampler]) -> Result:
         """(Q, K+1), (Q, T, h, w) -> Result"""
         up = views[0]
         result = Result()
         if self.semantic:
-            late = self.late_resize and up.inside != up.size
-            result.semantic = semantic(probs, masks[:, 0], up, late)
+            result.semantic = class_map([(self._scores(probs, masks[:, 0], up), False)])
         if self.panoptic:
             result.panoptic = self._panoptic(probs, masks[:, 0], up)
         if self.instances:
@@ -167,32 +187,3 @@ def _encode(masks: Tensor, up: Upsampler) -> list[tuple[Rle, float]]:
         quality = (area + total.cpu()) / 2 / (area + 1e-6)
         found += zip(rles, quality.tolist(), strict=True)
     return found
-
-
-def semantic(probs: Tensor, masks: Tensor, up: Upsampler, late: bool) -> Tensor:
-    """Class of every pixel: (Q, K+1), (Q, h, w) -> (H, W) uint8, or int16 for many classes."""
-    scores = late_scores(probs, masks, up) if late else class_scores(probs, masks, up)
-    dtype = torch.uint8 if probs.shape[1] <= 257 else torch.int16
-    bands = [band.argmax(0).to(dtype) for band in scores]  # (columns, H) each
-    return torch.cat(bands).T.cpu().contiguous()
-
-
-def class_scores(probs: Tensor, masks: Tensor, up: Upsampler) -> Iterator[Tensor]:
-    """Bands (K, columns, H) of the sum over queries of class times mask probability."""
-    classes = probs[:, :-1].T  # (K, Q)
-    columns = up.columns(masks)
-    for low, high in columns.bands(max(classes.shape)):
-        inside = columns(low, high).sigmoid_()  # (Q, columns, H)
-        yield (classes @ inside.flatten(1)).unflatten(1, inside.shape[1:])
-
-
-def late_scores(probs: Tensor, masks: Tensor, up: Upsampler) -> Iterator[Tensor]:
-    """The same, summed at the input size and resized afterwards."""
-    classes = probs[:, :-1].T  # (K, Q)
-    columns = Upsampler(up.canvas, up.inside, up.inside).columns(masks)
-    (rows, width), (height, out_width) = up.inside, up.size
-    across = Across.of(width, width, width, out_width, masks.device)
-    for low, high in across.bands(max(classes.shape) * max(rows, height)):
-        inside = columns(*across.reads(low, high)).sigmoid_()  # (Q, input columns, input rows)
-        scores = (classes @ inside.flatten(1)).unflatten(1, inside.shape[1:])
-        yield across(F.interpolate(scores, height, mode="linear"), low, high)

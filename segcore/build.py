@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from segcore.augment import Augmented
 from segcore.config import Config
 from segcore.contracts import Evaluator, Task
 from segcore.data.catalog import dataset_metadata, load_dataset
@@ -186,8 +187,6 @@ def _some(names: tuple[str, ...]) -> str:
 
 def build_evaluators(cfg: Config, metadata: Metadata) -> list[Evaluator]:
     """What the data set is judged by, as far as the model makes it."""
-    if cfg.TEST.AUG.ENABLED:
-        logger.warning("TEST.AUG.ENABLED: test-time augmentation is not here; numbers are without")
     if cfg.ENTITY.ENABLE:
         found: list[Evaluator] = [EntityEvaluator(metadata)]
         return [*found, EntityEvaluator(metadata, boundary=True)]
@@ -206,6 +205,17 @@ def build_evaluators(cfg: Config, metadata: Metadata) -> list[Evaluator]:
             " PANOPTIC_ON"
         )
     return [EVALUATORS[kind](metadata) for kind in kinds]
+
+
+def build_augmented(cfg: Config, task: Task, fabric: Fabric) -> Augmented:
+    """Semantic results from several sizes and the mirrored image."""
+    test, aug = cfg.MODEL.MASK_FORMER.TEST, cfg.TEST.AUG
+    if not test.SEMANTIC_ON or test.PANOPTIC_ON or test.INSTANCE_ON or cfg.ENTITY.ENABLE:
+        raise ConfigError(
+            "TEST.AUG.ENABLED true is for semantic results alone; with it set"
+            " MODEL.MASK_FORMER.TEST.SEMANTIC_ON true, PANOPTIC_ON false and INSTANCE_ON false"
+        )
+    return Augmented(task, aug.MIN_SIZES, aug.MAX_SIZE, aug.FLIP, fabric.device)
 
 
 def build_optimizer(cfg: Config, model: nn.Module) -> tuple[Optimizer, Schedule]:

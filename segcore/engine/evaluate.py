@@ -30,18 +30,24 @@ def evaluate(
     evaluators: list[Evaluator],
     fabric: Fabric,
     keep: Callable[[Result, Record], None] | None = None,
+    infer: Callable[[Batch], list[Result]] | None = None,
 ) -> dict[str, float]:
     """Metrics of all evaluators, on rank 0; {} elsewhere. One image is held at a time.
 
     Args:
         keep: called with every result, to write it somewhere.
+        infer: how a batch becomes results, where it is not the model's plain answer.
     """
-    training = task.model.training
+
+    def plain(batch: Batch) -> list[Result]:
+        outputs = task.model(batch.images.to(fabric.device), batch.sizes, aux=False)
+        return task.postprocess(outputs, batch)
+
+    training, infer = task.model.training, infer or plain
     task.model.eval()
     with torch.inference_mode():
         for batch in _watched(loader, fabric):
-            outputs = task.model(batch.images.to(fabric.device), batch.sizes, aux=False)
-            for result, record in zip(task.postprocess(outputs, batch), batch.records, strict=True):
+            for result, record in zip(infer(batch), batch.records, strict=True):
                 for evaluator in evaluators:
                     evaluator.update(result, record)
                 if keep:

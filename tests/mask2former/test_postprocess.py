@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from mask2former import upsample
-from mask2former.postprocess import PostProcess, class_scores, late_scores
+from mask2former.postprocess import PostProcess
+from mask2former.semantic import class_scores, late_scores
 from mask2former.upsample import Upsampler
 from segcore import masks as mask_io
 from segcore.structures import Batch, Frame, Outputs, Prediction, Record
@@ -71,6 +72,38 @@ def test_semantic(case):
     result = run(case, semantic=True).semantic
     assert result.dtype == torch.uint8 and result.shape == size
     assert (result != wanted.argmax(0)).sum() <= 1
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_mean_of_several_looks(case, late):
+    """One of the plain image, one of the mirrored one at another size; resized late or not."""
+    logits, masks, size = case
+    other = smooth(1, Q, 12, 16, seed=5)
+    wide = Batch(
+        torch.zeros(1, 1, 3, 48, 64, dtype=torch.uint8), torch.tensor([[[36, 60]]]),
+        torch.zeros(1, 1, 4), [], batch(size).records,
+    )  # fmt: skip
+    process = PostProcess(THING, semantic=True, panoptic=False, instances=False, late_resize=late)
+    looks = [
+        (Outputs([Prediction(logits, masks[:, :, None])]), batch(size), False),
+        (Outputs([Prediction(-logits, other[:, :, None])]), wide, True),
+    ]
+    total = torch.zeros(K, *size)
+    for sign, cells, canvas, (h, w), mirrored in (
+        (1, masks, (32, 64), (24, 40), False), (-1, other, (48, 64), (36, 60), True),
+    ):  # fmt: skip
+        full = F.interpolate(cells, canvas, mode="bilinear")[..., :h, :w]
+        classes = (sign * logits[0]).softmax(-1)[:, :-1]
+        if late:
+            scores = torch.einsum("qk,qhw->khw", classes, full[0].sigmoid())[None]
+            scores = F.interpolate(scores, size, mode="bilinear")[0]
+        else:
+            full = F.interpolate(full, size, mode="bilinear")[0]
+            scores = torch.einsum("qk,qhw->khw", classes, full.sigmoid())
+        total += scores.flip(2) if mirrored else scores
+    found = process.averaged(looks).semantic
+    assert (found != total.argmax(0)).sum() <= 1
+    assert (found != process(looks[0][0], looks[0][1])[0].semantic).any()
 
 
 def test_semantic_resized_late(case):

@@ -8,7 +8,8 @@ import torch
 from golden_weights import fill, golden_image
 
 from mask2former.build import build
-from mask2former.postprocess import PostProcess, class_scores, late_scores
+from mask2former.postprocess import PostProcess
+from mask2former.semantic import class_scores, late_scores
 from mask2former.upsample import Upsampler
 from mask2former.weights import to_official, to_ours
 from segcore.config import load_config

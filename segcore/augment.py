@@ -1,0 +1,59 @@
+"""Test-time augmentation: every image at several sizes, plain and mirrored; semantic maps only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from segcore.contracts import Task
+from segcore.data.dataset import test_sample
+from segcore.errors import ConfigError
+from segcore.structures import Batch, Outputs, Record, Result
+
+
+class Augmented:
+    """Results of a batch, from the mean of all looks at each image.
+
+    As published, an image is first resized to the usual test size and from there to each of
+    `sizes`.
+
+    Args:
+        sizes: shorter edges.
+        max_size: of the longer edge.
+        flip: every size is looked at mirrored as well.
+    """
+
+    def __init__(
+        self, task: Task, sizes: Sequence[int], max_size: int, flip: bool, device: torch.device
+    ) -> None:
+        self.task, self.device = task, device
+        self.sizes, self.max_size, self.flips = sizes, max_size, (False, True)[: 1 + flip]
+        if not hasattr(task.postprocess, "averaged"):
+            raise ConfigError(
+                "TEST.AUG.ENABLED true is for semantic models; this architecture has no mean over"
+                " several looks at an image"
+            )
+
+    def __call__(self, batch: Batch) -> list[Result]:
+        """One result a sample."""
+        results = []
+        for views, sizes, record in zip(batch.images, batch.sizes, batch.records, strict=True):
+            h, w = sizes[0].tolist()
+            image = views[0, :, :h, :w].permute(1, 2, 0).cpu().numpy()
+            answers = [
+                self._look(image[:, ::-1] if mirrored else image, record, size, mirrored)
+                for size in self.sizes
+                for mirrored in self.flips
+            ]
+            results.append(self.task.postprocess.averaged(answers))  # type: ignore[attr-defined]
+        return results
+
+    def _look(
+        self, image: np.ndarray, record: Record, size: int, mirrored: bool
+    ) -> tuple[Outputs, Batch, bool]:
+        sample = test_sample(np.ascontiguousarray(image), record, size, self.max_size)
+        look = Batch.collate([sample])
+        outputs = self.task.model(look.images.to(self.device), look.sizes, aux=False)
+        return outputs, look, mirrored
