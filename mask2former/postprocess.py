@@ -172,13 +172,15 @@ def _encode(masks: Tensor, up: Upsampler) -> list[tuple[Rle, float]]:
     """RLE and mean probability inside of each mask (N, h, w) at the output size."""
     H, W = up.size
     found: list[tuple[Rle, float]] = []
-    for columns in up.parts(masks / 2, max(1, budget(masks) // (H * W))):
-        count = len(columns.tall)
-        inside = torch.empty(count, W, H, dtype=torch.bool, device=masks.device)
+    # alone on a CPU, where a mask's box is small; elsewhere launches cost more than pixels
+    together = 1 if masks.device.type == "cpu" else max(1, budget(masks) // (H * W))
+    for columns in up.parts(masks / 2, together, positive=True):
+        count, rows = len(columns.tall), slice(*columns.rows)
+        inside = torch.zeros(count, W, H, dtype=torch.bool, device=masks.device)
         total = torch.zeros(count, dtype=torch.float64, device=masks.device)
         for low, high in columns.bands():
-            half = columns(low, high)  # (n, columns, H) half the logits
-            inside[:, low:high] = half > 0
+            half = columns(low, high)  # (n, columns, rows) half the logits
+            inside[:, low:high, rows] = half > 0
             # sigmoid(x) = (1 + tanh(x / 2)) / 2, and outside tanh is cut to 0
             total += half.clamp_(min=0).tanh_().sum((1, 2))
         # transposed twice: the layout that RLE wants, without a copy

@@ -9,6 +9,7 @@ Legend of one-letter names: N masks, H W output pixels, h w mask cells.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,12 +44,23 @@ class Upsampler:
         """(N, h, w) -> its columns at the output size, made when asked for."""
         return next(self.parts(maps, max(1, len(maps))))
 
-    def parts(self, maps: Tensor, count: int) -> Iterator[Columns]:
-        """The same, for `count` maps at a time."""
+    def parts(self, maps: Tensor, count: int, positive: bool = False) -> Iterator[Columns]:
+        """The same, for `count` maps at a time.
+
+        Args:
+            positive: only the box of output pixels where one of the maps may be above zero.
+        """
         h, w = maps.shape[-2:]
-        rows = _axis(h, self.canvas[0], self.inside[0], self.size[0]).to(maps.device)
+        down = Across.of(h, self.canvas[0], self.inside[0], self.size[0], maps.device)
         across = Across.of(w, self.canvas[1], self.inside[1], self.size[1], maps.device)
-        return (Columns(part.transpose(1, 2) @ rows, across) for part in maps.split(count))
+        for part in maps.split(count):
+            rows, columns = (0, self.size[0]), (0, self.size[1])
+            if positive:
+                hit = (part > 0).any(0)  # (h, w)
+                rows, columns = down.touched(hit.any(1)), across.touched(hit.any(0))
+            begin, end = down.reads(*rows)
+            tall = part[:, begin:end].transpose(1, 2) @ down.weights[begin:end, slice(*rows)]
+            yield Columns(tall, across, rows, columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,37 +80,46 @@ class Across:
 
     def reads(self, low: int, high: int) -> tuple[int, int]:
         """Range of the columns of cells that output columns low..high-1 are made of."""
-        return self.first[low], self.last[high - 1] + 1
+        return (self.first[low], self.last[high - 1] + 1) if high > low else (0, 0)
+
+    def touched(self, cells: Tensor) -> tuple[int, int]:
+        """Range of output columns that read one of the marked cells, (w,) bool."""
+        marked = cells.nonzero().flatten().tolist()
+        if not marked:
+            return 0, 0
+        return bisect_left(self.last, marked[0]), bisect_right(self.first, marked[-1])
 
     def __call__(self, cells: Tensor, low: int, high: int) -> Tensor:
         """(N, columns of cells, H), those that are read -> (N, high - low, H)."""
         begin, end = self.reads(low, high)
         return self.weights[begin:end, low:high].T @ cells
 
-    def bands(self, column: int) -> Iterator[tuple[int, int]]:
+    def bands(self, column: int, low: int = 0, high: int = -1) -> Iterator[tuple[int, int]]:
         """Ranges of output columns, when each takes `column` values; they stay within budget."""
         step = max(MIN_COLUMNS, budget(self.weights) // max(1, column))
         if self.weights.device.type == "cpu":
             step = min(step, MAX_COLUMNS)
-        width = self.weights.shape[1]
-        return ((low, min(low + step, width)) for low in range(0, width, step))
+        high = self.weights.shape[1] if high < 0 else high
+        return ((x, min(x + step, high)) for x in range(low, high, step))
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Maps that have their full height already."""
+    """Maps that have their full height already, or the part of it that matters."""
 
-    tall: Tensor  # (N, w, H)
+    tall: Tensor  # (N, w, rows)
     across: Across
+    rows: tuple[int, int]  # output rows that `tall` has
+    columns: tuple[int, int]  # output columns that matter
 
     def __call__(self, low: int, high: int) -> Tensor:
-        """Columns low..high-1 of all maps: (N, high - low, H)."""
+        """Columns low..high-1 of all maps: (N, high - low, rows)."""
         begin, end = self.across.reads(low, high)
         return self.across(self.tall[:, begin:end], low, high)
 
     def bands(self, count: int | None = None) -> Iterator[tuple[int, int]]:
         """Column ranges of bounded size, when `count` maps (by default N) are held at a time."""
-        return self.across.bands((count or len(self.tall)) * self.tall.shape[2])
+        return self.across.bands((count or len(self.tall)) * self.tall.shape[2], *self.columns)
 
 
 def budget(like: Tensor) -> int:

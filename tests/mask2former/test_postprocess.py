@@ -158,8 +158,11 @@ def test_panoptic_without_a_confident_query(case):
 
 
 @pytest.mark.parametrize("panoptic", [False, True])
-def test_instances(case, panoptic):
+@pytest.mark.parametrize("level", [0, -6])  # of the logits: half of the pixels, or a few
+def test_instances(case, panoptic, level):
     logits, masks, size = case
+    case = logits, masks + level, size
+    masks = masks + level
     found = run(case, instances=True, panoptic=panoptic, max_instances=20).instances
     scores, index = logits[0].softmax(-1)[:, :-1].flatten().topk(20)
     full = plain(masks[0], size)
