@@ -161,7 +161,10 @@ def test_a_signal_ends_the_run_after_the_step(number):
     assert signal.getsignal(number) is before
 
 
-def test_a_second_signal_is_not_held_back():
+def test_a_second_signal_is_not_held_back(request):
+    # a shell's background jobs ignore Ctrl-C, and so would this test there
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     trainer = make_trainer()
 
     def batches():
