@@ -89,7 +89,7 @@ class EncoderLayer(nn.Module):
     def _settle(self, x: Tensor, read: Tensor) -> Tensor:
         """Tokens and what they have read, both (B, S, C) -> (B, S, C)."""
         x = self.norm1(x + self.dropout(read))
-        hidden = self.dropout(F.relu(self.linear1(x), inplace=True))
+        hidden = self.dropout(F.relu(self.linear1(x)))  # in place, autograd copies the view twice
         return self.norm2(x + self.dropout(self.linear2(hidden)))
 
 
@@ -156,7 +156,7 @@ class PixelDecoder(nn.Module):
         fine = self.adapter_1(features[0])
         # bilinear, though a remark in the published code says nearest
         up = F.interpolate(pyramid[-1].contiguous(), fine.shape[-2:], mode="bilinear")
-        return pyramid, self.mask_features(self.layer_1(fine + up))
+        return pyramid, self.mask_features(self.layer_1(fine.add_(up)))
 
     def _encode(self, levels: list[Tensor]) -> list[Tensor]:
         dim, device = levels[0].shape[1], levels[0].device

@@ -117,7 +117,7 @@ def _bottleneck(block: Any, x: Tensor) -> Tensor:
     y = conv_norm(y, block.conv3, block.bn3)
     if block.downsample is not None:
         x = conv_norm(x, block.downsample[0], block.downsample[1])
-    return (y + x).relu_()
+    return y.add_(x).relu_()  # no convolution needs its own output again
 
 
 class TimmBackbone(nn.Module):

@@ -46,7 +46,7 @@ class ConvNorm(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         x = self.norm(super().forward(input))
-        return F.relu(x) if self.relu else x
+        return x.relu_() if self.relu else x
 
 
 class Attention(nn.MultiheadAttention):

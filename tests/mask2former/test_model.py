@@ -144,12 +144,15 @@ def test_frames_share_their_queries():
     torch.testing.assert_close(answer.masks[1:], alone.masks, atol=2e-5, rtol=1e-4)
 
 
-def test_every_parameter_learns():
+@pytest.mark.parametrize("mixed", [False, True], ids=["fp32", "bf16"])
+def test_every_parameter_learns(mixed):
+    """Also where autocast might keep a weight that was cast without a gradient."""
     model, pixels = small_model().train(), images(1)
     for layer in model.pixel_decoder.transformer.encoder.layers:
         # at zero, as they start, nothing flows through them to the level embedding
         nn.init.normal_(layer.self_attn.sampling_offsets.weight, std=0.1)
-    out = model(pixels, whole(pixels))
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        out = model(pixels, whole(pixels))
     sum(
         layer.logits.square().sum() + layer.masks.square().mean() for layer in out.layers
     ).backward()
