@@ -15,9 +15,10 @@ from torch.optim import Optimizer
 from segcore.augment import Augmented
 from segcore.config import Config
 from segcore.contracts import Evaluator, Task
-from segcore.data.catalog import dataset_metadata, load_dataset
+from segcore.data.catalog import dataset_metadata, find, load_dataset
 from segcore.data.loader import TestLoader, train_loader
 from segcore.data.store import Records
+from segcore.data.truth import instance_truth
 from segcore.engine.launch import Fabric, choose_precision
 from segcore.engine.optim import (
     Decay,
@@ -104,21 +105,51 @@ def train_records(cfg: Config) -> Records:
         raise ConfigError("DATASETS.TRAIN is empty; there is nothing to train on")
     loaded = [load_dataset(name, data_root(), catalogs(cfg)) for name in cfg.DATASETS.TRAIN]
     first = loaded[0][0]
-    for metadata, _ in loaded[1:]:
+    for metadata, records in loaded:
         if metadata.classes != first.classes:
             raise ConfigError(
                 f"{metadata.name} and {first.name} have different classes; data sets that are"
                 " trained together need the same classes in the same order"
             )
+        _check_targets(cfg, metadata, records, first)
     kept = Records.join([records for _, records in loaded])
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         kept = kept.take(kept.usable)
-    if not len(kept):
+    if not kept.usable.any():
         raise DataError(
             f"{', '.join(cfg.DATASETS.TRAIN)}: no image has an annotation that is not a crowd;"
             " there is nothing to train on"
         )
     return kept
+
+
+def _check_targets(cfg: Config, metadata: Metadata, records: Records, first: Metadata) -> None:
+    """Refuse a training set that does not hold what the mapper makes targets of."""
+    name, mapper = metadata.name, f"INPUT.DATASET_MAPPER_NAME {cfg.INPUT.DATASET_MAPPER_NAME}"
+    if ":" in cfg.MODEL.META_ARCHITECTURE or not records.usable.any():
+        return  # an own architecture reads what it likes
+    crops = cfg.MODEL.META_ARCHITECTURE == "CropFormer"  # which has its own mapper
+    if crops or cfg.INPUT.DATASET_MAPPER_NAME != "mask_former_semantic":
+        if not any(record.frames[0].segments for record in records):
+            raise ConfigError(
+                f"{'CropFormer' if crops else mapper} needs segments, but {name} has label images"
+                " alone; train MaskFormer with INPUT.DATASET_MAPPER_NAME mask_former_semantic, or"
+                " give COCO instances or COCO panoptic data"
+            )
+        return
+    frame = records[0].frames[0]
+    if frame.semantic is None and frame.panoptic is None:
+        raise ConfigError(
+            f"{mapper} needs label images or panoptic PNGs, but {name} has neither; set it to"
+            " mask_former_instance or coco_instance_lsj"
+        )
+    ours, theirs = ((m.label_map, m.ignore_label) for m in (first, metadata))
+    if frame.semantic is not None and ours != theirs:
+        raise ConfigError(
+            f"{name} and {first.name} have label images of different label_map or ignore_label"
+            f" ({theirs}, {ours}); all training sets are read by those of the first: rewrite one's"
+            " label images, and give both the same"
+        )
 
 
 def train_batches(cfg: Config, task: Task, fabric: Fabric, start: int = 0) -> Iterator[Batch]:
@@ -133,7 +164,7 @@ def train_batches(cfg: Config, task: Task, fabric: Fabric, start: int = 0) -> It
         train_records(cfg),
         task.views,
         batch_size=cfg.SOLVER.IMS_PER_BATCH // parts,
-        seed=max(cfg.SEED, 0),
+        seed=max(cfg.SEED, 0),  # below 0 train_net.py has drawn one
         rank=fabric.global_rank,
         world_size=fabric.world_size,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
@@ -181,12 +212,33 @@ def test_metadata(cfg: Config, name: str, trained: Metadata) -> Metadata:
 test_metadata.__test__ = False  # type: ignore[attr-defined]
 
 
+def check_test_sets(cfg: Config, trained: Metadata) -> None:
+    """What would otherwise be found wrong at the first evaluation, hours later."""
+    for name in cfg.DATASETS.TEST:
+        metadata = test_metadata(cfg, name, trained)
+        file = find(name, data_root(), catalogs(cfg)).get("annotations")
+        if file and not Path(file).exists():
+            raise DataError(
+                f"{file}: not found; DATASETS.TEST {name} wants it (DETECTRON2_DATASETS is"
+                f" {data_root()}); DATASETS.TEST [] trains without evaluation"
+            )
+        build_evaluators(cfg, metadata)
+
+
 def _some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def build_evaluators(cfg: Config, metadata: Metadata) -> list[Evaluator]:
-    """What the data set is judged by, as far as the model makes it."""
+    """What the data set is judged by, as far as the model makes it; nothing without a truth."""
+    if not metadata.evaluators:
+        logger.info("%s has no annotations: no metrics, predictions alone", metadata.name)
+        return []
+    if unknown := set(metadata.evaluators) - EVALUATORS.keys():
+        raise DataError(
+            f"{metadata.name}: unknown evaluators {sorted(unknown)}; there are"
+            f" {', '.join(EVALUATORS)}"
+        )
     if cfg.ENTITY.ENABLE:
         found: list[Evaluator] = [EntityEvaluator(metadata)]
         return [*found, EntityEvaluator(metadata, boundary=True)]
@@ -197,14 +249,18 @@ def build_evaluators(cfg: Config, metadata: Metadata) -> list[Evaluator]:
         "instance": test.INSTANCE_ON,
         "boundary": test.INSTANCE_ON,
     }
-    kinds = [kind for kind in metadata.evaluators if makes.get(kind, False)]
+    kinds = [kind for kind in metadata.evaluators if makes.get(kind, True)]
     if not kinds:
         raise ConfigError(
-            f"{metadata.name} is judged by {', '.join(metadata.evaluators) or 'nothing'}, but the"
-            " model makes none of it; turn on MODEL.MASK_FORMER.TEST.SEMANTIC_ON, INSTANCE_ON or"
-            " PANOPTIC_ON"
+            f"{metadata.name} is judged by {', '.join(metadata.evaluators)}, but the model makes"
+            " none of it; turn on MODEL.MASK_FORMER.TEST.SEMANTIC_ON, INSTANCE_ON or PANOPTIC_ON"
         )
-    return [EVALUATORS[kind](metadata) for kind in kinds]
+    evaluators = [EVALUATORS[kind](metadata) for kind in kinds]
+    judges = [e for e in evaluators if isinstance(e, InstanceEvaluator)]
+    truth = instance_truth(metadata.name, data_root(), catalogs(cfg)) if judges else None
+    for judge in judges:  # they share one
+        judge.truth = truth
+    return evaluators
 
 
 def build_augmented(cfg: Config, task: Task, fabric: Fabric) -> Augmented:

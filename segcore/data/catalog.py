@@ -28,7 +28,7 @@ from segcore.structures import Metadata
 logger = logging.getLogger(__name__)
 
 CATALOG = Path(__file__).resolve().parents[2] / "datasets" / "catalog"
-NEEDED, OPTIONAL = {"images", "annotations"}, {"panoptic", "semantic"}
+NEEDED, OPTIONAL = {"images", "annotations"}, {"panoptic", "semantic", "instances"}
 
 
 def load_dataset(name: str, root: Path, catalogs: Sequence[Path] = ()) -> tuple[Metadata, Records]:
@@ -92,26 +92,32 @@ def _entries(file: Path, lists: Path, start: Path) -> dict[str, dict[str, Any]]:
         unknown = block.keys() - {"reader", "names", "classes", "evaluators"}
         if unknown:
             raise DataError(
-                f"{file}: unknown {sorted(unknown)}; an entry has `reader`, `names`, and may have"
-                " `classes` and `evaluators`"
+                f"{file}: unknown {sorted(map(str, unknown))}; an entry has `reader`, `names`, and"
+                " may have `classes` and `evaluators`"
             )
         common = {k: v for k, v in block.items() if k != "names"}
         if isinstance(common.get("classes"), str):
             common["classes"] = lists / common["classes"]
+        if not isinstance(block["names"], dict):
+            raise DataError(
+                f"{file}: `names` is {block['names']!r:.80}; expected NAME: {{images: FOLDER,"
+                " annotations: FILE}"
+            )
         for name, paths in block["names"].items():
             if not isinstance(paths, dict) or not NEEDED <= paths.keys() <= NEEDED | OPTIONAL:
                 raise DataError(
-                    f"{file}: {name} needs `images` and `annotations`, and may have `panoptic` and"
-                    f" `semantic`; it is {paths}"
+                    f"{file}: {name} needs `images` and `annotations`, and may have `panoptic`,"
+                    f" `semantic` and `instances`; it is {paths}"
                 )
+            if wrong := [v for v in paths.values() if not isinstance(v, str) or not v]:
+                raise DataError(f"{file}: {name} has {wrong[0]!r} where a path is expected")
             found[name] = common | {k: start / Path(v).expanduser() for k, v in paths.items()}
     return found
 
 
 def _from_path(name: str) -> dict[str, Any]:
     """What a path means: the reader from the content, the images from the usual places."""
-    text, _, images = name.partition("@")
-    path = Path(text).expanduser()
+    path, images = _split(name)
     if not path.exists():
         raise DataError(
             f"{path}: not found (looked for {path.absolute()}); a data set is a name of the"
@@ -137,6 +143,16 @@ def _from_path(name: str) -> dict[str, Any]:
         folders = [folder for folder in folders if folder != path.with_suffix("")]
     folder = Path(images).expanduser() if images else _guess(path, folders, wanted)
     return {"annotations": path, "reader": reader, "images": folder}
+
+
+def _split(name: str) -> tuple[Path, str]:
+    """Annotations and, behind an `@`, images; a path may have an `@` of its own."""
+    places = [i for i, sign in enumerate(name) if sign == "@"]
+    for end in (len(name), *places):
+        if (path := Path(name[:end]).expanduser()).exists():
+            return path, name[end + 1 :]
+    text, _, images = name.partition("@")
+    return Path(text).expanduser(), images
 
 
 def _beside_labels(folder: Path) -> list[str]:

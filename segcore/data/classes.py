@@ -15,24 +15,27 @@ from typing import Any
 
 import yaml
 
+from segcore.data.class_list import ClassList, Color, class_list, is_color
+from segcore.data.fields import flag, typed, whole
 from segcore.data.json_stream import last_member, read_object
 from segcore.data.readers import READERS
 from segcore.errors import DataError
 from segcore.structures import Metadata
 
-EVALUATORS = {
+EVALUATORS = {  # what a data set is judged by where its entry does not say it
     "coco_instances": ("instance",),
     "coco_panoptic": ("panoptic", "instance", "semantic"),
     "label_png": ("semantic",),
+    "label_list": ("semantic",),
+    "cityscapes_semantic": ("semantic",),
+    "cityscapes_instances": ("instance",),
+    "cityscapes_panoptic": ("panoptic", "instance", "semantic"),
 }
+KNOWN_EVALUATORS = ("semantic", "panoptic", "instance", "boundary")
+LABEL_READERS = ("label_png", "label_list", "cityscapes_semantic")  # which tell no objects apart
 HEADS = ("images", "annotations")
 LARGE = 1 << 20  # bytes; a smaller file is parsed before it has been searched
 CLASS_FILES = ("classes.json", "classes.yaml")
-CLASS_WORDS = {  # what others call it
-    "classes": "names",
-    "palette": "colors",
-    "ignore_index": "ignore_label",
-}
 
 
 def read_yaml(file: Path, what: str) -> Any:
@@ -52,6 +55,7 @@ class Head:
     categories: list[dict[str, Any]]
     panoptic: bool
     image: str | None  # file name of the first one
+    annotated: bool = True  # False: a list of images, as COCO's test sets are
 
 
 class _Enough(Exception):
@@ -77,103 +81,102 @@ def _read_head(path: Path, _changed: int, size: int) -> Head:
         if categories and len(first) == len(HEADS):
             raise _Enough
 
+    annotated = True
     with suppress(_Enough):
-        categories = read_object(path, {k: partial(look, k) for k in HEADS}).get("categories")
+        content = read_object(path, {k: partial(look, k) for k in HEADS})
+        categories, annotated = content.get("categories"), "annotations" in content
     if not isinstance(categories, list) or not categories:
         raise DataError(f"{path}: has no categories; list them as `classes` in a catalogue entry")
     for entry in categories:
         if not isinstance(entry, dict) or not {"id", "name"} <= entry.keys():
-            raise DataError(f"{path}: a category needs `id` and `name`; found {entry}")
+            raise DataError(f"{path}: a category needs `id` and `name`; found {entry!r:.80}")
+        typed(entry, "id", whole, f"category {entry['name']!r:.40}", path)
+        typed(entry, "isthing", flag, f"category {entry['name']!r:.40}", path, default=True)
     panoptic = all("isthing" in entry for entry in categories)  # a guess
     if "annotations" in first:
         panoptic = "segments_info" in first["annotations"]
-    return Head(categories, panoptic, first.get("images", {}).get("file_name"))
+    image = first.get("images", {}).get("file_name")
+    return Head(categories, panoptic, image if isinstance(image, str) else None, annotated)
 
 
 def metadata_of(name: str, entry: dict[str, Any]) -> Metadata:
     """Metadata of a catalogue entry."""
     reader = entry["reader"]
-    if reader not in READERS:
-        raise DataError(f"{name}: unknown reader {reader!r}; there are {', '.join(READERS)}")
-    content = _classes(name, entry)
-    names = tuple(str(n) for n in content["names"])
+    if not isinstance(reader, str) or reader not in READERS:
+        raise DataError(f"{name}: unknown reader {reader!r:.80}; there are {', '.join(READERS)}")
+    classes = _classes(name, entry)
+    K = len(classes.names)
     start = 1 if reader.startswith("coco_") else 0  # COCO counts categories from 1
-    ids = tuple(int(i) for i in content.get("ids") or range(start, start + len(names)))
-    colors = tuple(_color(name, c) for c in content.get("colors") or _colors(len(names)))
-    for what, values in (("ids", ids), ("colors", colors)):
-        if len(values) != len(names):
-            raise DataError(f"{name}: {len(names)} class names but {len(values)} {what}")
-    if len(set(ids)) != len(ids):
-        raise DataError(f"{name}: class ids are not unique: {sorted(ids)}")
-    label_map = content.get("label_map")
+    ids = classes.ids or tuple(range(start, start + K))
     return Metadata(
         name,
-        names,
+        classes.names,
         ids,
-        _things(content, ids, reader),
-        colors,
-        int(content.get("ignore_label", 255)),
-        {int(k): int(v) for k, v in label_map.items()} if label_map else None,
-        tuple(entry.get("evaluators") or EVALUATORS.get(reader, ())),
+        _things(name, classes, ids, reader),
+        classes.colors or _hues(K),
+        classes.ignore_label,
+        classes.label_map,
+        _evaluators(name, entry),
     )
 
 
-def _classes(name: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """`names`, and perhaps ids, things, colors, ignore_label, label_map."""
+def _evaluators(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
+    """What the entry says, or what is usual; none where there is nothing to compare with."""
+    given, reader = entry.get("evaluators"), entry["reader"]
+    if given is None:
+        from_file = entry.get("classes") is None and reader.startswith("coco_")
+        if from_file and not head_of(entry["annotations"]).annotated:
+            return ()
+        return EVALUATORS.get(reader, ())
+    given = [given] if isinstance(given, str) else given
+    known = ", ".join(KNOWN_EVALUATORS)
+    if not isinstance(given, list):
+        raise DataError(f"{name}: evaluators is {given!r:.80}; expected a list of {known}")
+    for kind in given:
+        if kind not in KNOWN_EVALUATORS:
+            raise DataError(f"{name}: unknown evaluator {kind!r:.80}; there are {known}")
+    return tuple(dict.fromkeys(given))
+
+
+def _classes(name: str, entry: dict[str, Any]) -> ClassList:
     content = entry.get("classes")
     if content is None:
-        content = _classes_of_files(name, entry)
+        return _classes_of_files(name, entry)
     if isinstance(content, Path):
-        content = read_yaml(content, "class list")
-    if isinstance(content, list):
-        content = {"names": content}
-    if not isinstance(content, dict) or not isinstance(content.get("names"), list):
-        raise DataError(
-            f"{name}: `classes` must be a list of names, or have `names`; found {content!r:.80}"
-        )
-    return content
+        return class_list(read_yaml(content, "class list"), str(content))
+    return class_list(content, name)
 
 
-def _color(name: str, color: Any) -> tuple[int, int, int]:
-    if isinstance(color, list) and len(color) == 3:
-        return int(color[0]), int(color[1]), int(color[2])
-    raise DataError(f"{name}: {color!r} is no colour; expected [red, green, blue]")
+def _things(name: str, classes: ClassList, ids: tuple[int, ...], reader: str) -> tuple[bool, ...]:
+    if classes.things is not None:
+        if unknown := sorted(classes.things - set(ids)):
+            raise DataError(f"{name}: things has {unknown[:5]}, which are not among the class ids")
+        return tuple(i in classes.things for i in ids)
+    if classes.num_things is not None:
+        return tuple(k < classes.num_things for k in range(len(ids)))
+    return (reader not in LABEL_READERS,) * len(ids)
 
 
-def _things(content: dict[str, Any], ids: tuple[int, ...], reader: str) -> tuple[bool, ...]:
-    if "things" in content:
-        return tuple(i in set(content["things"]) for i in ids)
-    if "num_things" in content:
-        return tuple(k < content["num_things"] for k in range(len(ids)))
-    return tuple(reader != "label_png" for _ in ids)
-
-
-def _classes_of_files(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+def _classes_of_files(name: str, entry: dict[str, Any]) -> ClassList:
     """Classes as the annotation file, or a classes.json beside the label images, has them."""
     path: Path = entry["annotations"]
     if entry["reader"] == "label_png":
         return _classes_beside(name, path)
-    categories = head_of(path).categories
     # things first, then stuff, each by id: the order of COCO panoptic
-    ordered = sorted(categories, key=lambda c: (not c.get("isthing", 1), c["id"]))
+    ordered = sorted(head_of(path).categories, key=lambda c: (not c.get("isthing", 1), c["id"]))
     found: dict[str, Any] = {"names": [c["name"] for c in ordered]}
     found["ids"] = [c["id"] for c in ordered]
     found["num_things"] = sum(bool(c.get("isthing", 1)) for c in ordered)
-    if all("color" in c for c in ordered):
+    if all(is_color(c.get("color")) for c in ordered):
         found["colors"] = [c["color"] for c in ordered]
-    return found
+    return class_list(found, name)
 
 
-def _classes_beside(name: str, folder: Path) -> dict[str, Any]:
+def _classes_beside(name: str, folder: Path) -> ClassList:
     tried = [folder / file for file in CLASS_FILES]
     tried += [parent / file for parent in folder.absolute().parents[:2] for file in CLASS_FILES]
     for file in (file for file in tried if file.exists()):
-        content = read_yaml(file, "class list")
-        if not isinstance(content, dict):
-            return {"names": content}
-        return content | {
-            ours: content[theirs] for theirs, ours in CLASS_WORDS.items() if theirs in content
-        }
+        return class_list(read_yaml(file, "class list"), str(file))
     raise DataError(
         f"{name}: label images do not say what the classes are called; put a classes.json"
         f' ({{"names": [...], "ignore_label": 255}}) beside {folder}, or write a catalogue entry;'
@@ -181,9 +184,10 @@ def _classes_beside(name: str, folder: Path) -> dict[str, Any]:
     )
 
 
-def _colors(count: int) -> list[list[float]]:
-    """Well-spaced hues."""
+def _hues(count: int) -> tuple[Color, ...]:
+    """Well-spaced colours."""
     steps = [
         (i * 0.618034 % 1, 0.5 + 0.4 * (i % 2), 0.95 - 0.25 * (i % 3) / 2) for i in range(count)
     ]
-    return [[255 * v for v in colorsys.hsv_to_rgb(*step)] for step in steps]
+    rgb = [colorsys.hsv_to_rgb(*step) for step in steps]
+    return tuple((int(255 * r), int(255 * g), int(255 * b)) for r, g, b in rgb)

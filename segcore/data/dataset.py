@@ -6,6 +6,7 @@ Legend of one-letter names: N segments, H W pixels.
 from __future__ import annotations
 
 import io
+import logging
 import zipfile
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -16,9 +17,11 @@ import torch
 from PIL import Image, ImageOps
 
 from segcore import masks
+from segcore.data.sources import IMAGE_ERRORS, ZIP_ERRORS
 from segcore.data.transforms import Example, shortest_edge
 from segcore.errors import DataError
 from segcore.structures import (
+    Frame,
     Metadata,
     PngId,
     Polygons,
@@ -27,6 +30,10 @@ from segcore.structures import (
     Segment,
     Targets,
 )
+
+logger = logging.getLogger(__name__)
+
+_told: set[str] = set()  # warnings that need no second time
 
 Transform = Callable[[Example, np.random.Generator], Example]
 
@@ -121,22 +128,38 @@ def segments_in(
     """
     frame = record.frames[0]
     segments = [s for s in frame.segments if not s.crowd]
-    ids = [None] * len(views)
+    whole, ids = None, [None] * len(views)
     if any(isinstance(s.shape, PngId) for s in segments):
-        whole = masks.read_ids(masks.panoptic_file(frame))
+        whole = masks.frame_ids(frame)
         if whole.shape != record.size:
             raise DataError(
                 f"{frame.panoptic}: ids are {whole.shape}, the image {frame.file} is {record.size};"
                 " expected the same height and width"
             )
         ids = [view.read(whole, -1) for view in views]
-    labels, shapes = [], []
+    labels, shapes, lost = [], [], 0
     for segment in segments:  # a loop, so that one mask at the original size exists at a time
         seen = [_mask(segment, record, v, i) for v, i in zip(views, ids, strict=True)]
         if any(mask.any() for mask in seen):  # what is cut away would teach nothing but emptiness
             labels.append(segment.category)
             shapes.append(seen)
+        elif whole is not None and isinstance(segment.shape, PngId):
+            lost += not (whole == segment.shape.id).any()
+    if lost:
+        _tell_lost(f"{lost} of the {len(segments)} segments", frame)
     return labels, shapes
+
+
+def _tell_lost(what: str, frame: Frame) -> None:
+    """Once in a process: there may be thousands."""
+    if not _told:
+        logger.warning(
+            "%s: has no pixel of %s that its annotation lists; they are left out, here and in other"
+            " images (said once; tools/check_data.py counts them)",
+            frame.panoptic,
+            what,
+        )
+        _told.add("lost segments")
 
 
 def _mask(segment: Segment, record: Record, example: Example, ids: np.ndarray | None) -> np.ndarray:
@@ -194,7 +217,7 @@ def read_image(path: Path | str) -> np.ndarray:
             return np.array(turned.convert("RGB"))
     except FileNotFoundError:
         raise DataError(f"{path}: image not found") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*ZIP_ERRORS, *IMAGE_ERRORS) as error:
         raise DataError(
             f"{path}: cannot be read as an image ({error}); replace it or take it out of the list"
         ) from error

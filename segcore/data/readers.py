@@ -20,7 +20,7 @@ from segcore.data.sources import (
     folder_of,
     image_folder,
     image_sizes,
-    images_by_stem,
+    pairs_by_stem,
 )
 from segcore.errors import DataError
 from segcore.structures import Frame, Record
@@ -28,20 +28,11 @@ from segcore.structures import Frame, Record
 
 def read_label_png(spec: Spec) -> Iterator[Record]:
     """A folder of images and one of label images with the same stems."""
-    labels = images_by_stem(folder_of(spec.annotations, "folder of label images"))
-    images = images_by_stem(image_folder(spec.images))
-    if not labels:
-        raise DataError(f"{spec.annotations}: has no label image (PNG or TIFF) in it")
-    missing = sorted(labels.keys() - images.keys())
-    if missing:
-        raise DataError(
-            f"{spec.annotations}: {len(missing)} of {len(labels)} label images have no image with"
-            f" the same name in {spec.images}, first: {labels[missing[0]]}"
-        )
-    stems = sorted(labels)
-    sizes = image_sizes([images[stem] for stem in stems])
-    for stem, size in zip(stems, sizes, strict=True):
-        yield Record(stem, size, (Frame(images[stem], semantic=labels[stem]),))
+    labels = folder_of(spec.annotations, "folder of label images")
+    pairs = pairs_by_stem(labels, image_folder(spec.images))
+    sizes = image_sizes([image for _, image in pairs.values()])
+    for (stem, (label, image)), size in zip(pairs.items(), sizes, strict=True):
+        yield Record(stem, size, (Frame(image, semantic=label),))
 
 
 def read_label_list(spec: Spec) -> Iterator[Record]:
@@ -59,7 +50,7 @@ def read_label_list(spec: Spec) -> Iterator[Record]:
     sizes = image_sizes([folder / image for image, _ in pairs])
     for (image, label), size in zip(pairs, sizes, strict=True):
         frame = Frame(folder / image, semantic=spec.semantic / label)
-        yield Record(Path(image).stem, size, (frame,))
+        yield Record(Path(image).with_suffix("").as_posix(), size, (frame,))
 
 
 READERS: dict[str, Callable[[Spec], Iterator[Record]]] = {

@@ -11,19 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from segcore import masks
+from segcore.data.fields import flag, get, identity, listing, real, text, typed, whole
 from segcore.data.json_stream import read_object
-from segcore.data.sources import Spec, folder_of, image_folder
+from segcore.data.run_lengths import RleCheck
+from segcore.data.shapes import shape_of
+from segcore.data.sources import IMAGE_SUFFIXES, Spec, folder_of, image_folder
 from segcore.errors import DataError
-from segcore.structures import Frame, Metadata, PngId, Polygons, Record, Rle, Segment, Size
+from segcore.structures import Frame, Metadata, PngId, Record, Segment, Size
 
 logger = logging.getLogger(__name__)
 
 ImageId = int | str
+LARGEST_EDGE = 1 << 20  # pixels
 
 
 class CocoFile:
     """Images of an annotation file, and its annotations grouped by them.
+
+    A file without `annotations` lists images whose truth is unknown: COCO's test sets.
 
     Args:
         keep: what is kept of an annotation, plain values; it raises where something is missing.
@@ -36,12 +41,15 @@ class CocoFile:
         self._image = array("q")  # (A,) number of each annotation's image
         self._buffer, self._ends = bytearray(), array("q", [0])
         found = read_object(path, {"images": self._add_image, "annotations": self._add})
+        if "images" not in found:
+            raise DataError(
+                f"{path}: has no 'images'; found {sorted(found)}; expected COCO's layout"
+            )
+        self.annotated = "annotations" in found
+        if not self.annotated:
+            logger.warning("%s: has no 'annotations'; its images have no ground truth", path)
         for key in ("images", "annotations"):
-            if key not in found:
-                raise DataError(
-                    f"{path}: has no {key!r}; found {sorted(found)}; expected COCO's layout"
-                )
-            if not isinstance(found[key], int):
+            if not isinstance(found.get(key, 0), int):
                 raise DataError(f"{path}: {key!r} is not a list; expected COCO's layout")
         unknown = self._numbers.keys() - self.images.keys()
         if unknown:
@@ -53,19 +61,16 @@ class CocoFile:
         self._edges = np.searchsorted(images[self._order], np.arange(len(self._numbers) + 1))
 
     def _add_image(self, entry: dict[str, Any]) -> None:
-        number = get(entry, "id", "an image", self.path)
+        number = typed(entry, "id", identity, "an image", self.path)
         what = f"image {number}"
         if number in self.images:
             raise DataError(f"{self.path}: {what} is listed twice; image ids must be unique")
-        size = tuple(get(entry, key, what, self.path) for key in ("height", "width"))
-        if not all(isinstance(edge, int | float) and edge >= 1 for edge in size):
-            raise DataError(f"{self.path}: {what} has height and width {size}; expected pixels")
-        name = get(entry, "file_name", what, self.path)
-        self.images[number] = name, (int(size[0]), int(size[1]))
+        height, width = (typed(entry, key, _edge, what, self.path) for key in ("height", "width"))
+        self.images[number] = typed(entry, "file_name", text, what, self.path), (height, width)
 
     def _add(self, entry: dict[str, Any]) -> None:
         kept = self._keep(entry)
-        image = get(entry, "image_id", kept[0], self.path)
+        image = typed(entry, "image_id", identity, kept[0], self.path)
         self._image.append(self._numbers.setdefault(image, len(self._numbers)))
         self._buffer += marshal.dumps(kept)
         self._ends.append(len(self._buffer))
@@ -82,13 +87,10 @@ class CocoFile:
         return [self._read(i) for i in self._order[low:high].tolist()]
 
 
-def get(entry: Any, key: str, what: str, path: Path) -> Any:
-    """A required value."""
-    if not isinstance(entry, dict):
-        raise DataError(f"{path}: {what} is {entry!r}; expected an object")
-    if key not in entry:
-        raise DataError(f"{path}: {what} has no {key!r}; it has {sorted(entry)}")
-    return entry[key]
+def _edge(value: Any) -> int:
+    if not 1 <= (edge := int(real(value))) <= LARGEST_EDGE:
+        raise ValueError(f"pixels, 1 to {LARGEST_EDGE}")
+    return edge
 
 
 def class_of(metadata: Metadata) -> dict[int, int]:
@@ -113,55 +115,35 @@ def read_coco_instances(spec: Spec) -> Iterator[Record]:
 
     def keep(entry: dict[str, Any]) -> tuple[Any, ...]:
         what = f"annotation {entry.get('id', '?')}" if isinstance(entry, dict) else "an annotation"
-        category = get(entry, "category_id", what, path)
+        category = typed(entry, "category_id", whole, what, path)
         shape = get(entry, "segmentation", what, path)
-        return what, category, shape, bool(entry.get("iscrowd", 0)), entry.get("area")
+        crowd = typed(entry, "iscrowd", flag, what, path, default=False)
+        return what, category, shape, crowd, typed(entry, "area", real, what, path, default=None)
 
-    content, shapeless = CocoFile(path, keep), 0
+    content, shapeless, check = CocoFile(path, keep), 0, RleCheck(path)
     folder = image_folder(spec.images)
-    for number, (name, size) in content.images.items():
+    for image, (name, size) in content.images.items():
         segments = []
-        for what, category, value, crowd, area in content.annotations(number):
-            label = find_class(category, known, f"{path}: {what} of image {number}", spec.metadata)
-            shape = _shape(value, size, what, path)
+        for what, category, value, crowd, area in content.annotations(image):
+            label = find_class(category, known, f"{path}: {what} of image {image}", spec.metadata)
+            shape = shape_of(value, size, what, check)
             if shape is None:
                 shapeless += 1
             else:
                 segments.append(Segment(label, shape, crowd, area))
-        yield Record(number, size, (Frame(folder / name, tuple(segments)),))
+        yield Record(image, size, (Frame(folder / name, tuple(segments)),))
+    check.flush()
     if shapeless:
         logger.warning("%s: %d annotations have no polygon of an area; dropped", path, shapeless)
-
-
-def _shape(value: Any, size: Size, what: str, path: Path) -> Polygons | Rle | None:
-    if isinstance(value, list) and all(isinstance(ring, list) for ring in value):
-        rings = tuple(tuple(ring) for ring in value if len(ring) >= 6 and len(ring) % 2 == 0)
-        return Polygons(rings) if rings else None  # nothing but points and lines
-    if not isinstance(value, dict) or not {"counts", "size"} <= value.keys():
-        raise DataError(f"{path}: {what} has a segmentation that is neither polygons nor RLE")
-    if tuple(value["size"]) != size:
-        raise DataError(
-            f"{path}: {what} has a mask of size {value['size']}, its image is {list(size)}"
-            " (height, width)"
-        )
-    counts = value["counts"]
-    if not isinstance(counts, list):
-        return {
-            "size": list(size),
-            "counts": counts.encode() if isinstance(counts, str) else counts,
-        }
-    if sum(counts) != size[0] * size[1]:
-        raise DataError(
-            f"{path}: {what} has run lengths that add up to {sum(counts)}; expected height x width"
-            f" = {size[0] * size[1]}"
-        )
-    return masks.compress(counts, size)
 
 
 def read_coco_panoptic(spec: Spec) -> Iterator[Record]:
     """COCO panoptic JSON and its PNGs; an image without an annotation is left out."""
     path, known = spec.annotations, class_of(spec.metadata)
     content = panoptic_file(path)
+    if not content.annotated:
+        yield from _unannotated(content, image_folder(spec.images))
+        return
     pngs = folder_of(spec.panoptic or path.with_suffix(""), "folder of panoptic PNGs")
     folder, left_out = image_folder(spec.images), 0
     for number, (name, size) in content.images.items():
@@ -172,8 +154,7 @@ def read_coco_panoptic(spec: Spec) -> Iterator[Record]:
             left_out += 1
             continue
         where, png, entries = found[0]
-        if not png.endswith(".png"):  # EntitySeg names the image here
-            png = png.split(".")[0] + ".png"
+        png = _png_of(png, pngs)
         segments = panoptic_segments(entries, known, f"{path}: {where}", spec.metadata)
         semantic = None if spec.semantic is None else spec.semantic / Path(png).name
         yield Record(number, size, (Frame(folder / name, segments, pngs / png, semantic),))
@@ -181,21 +162,40 @@ def read_coco_panoptic(spec: Spec) -> Iterator[Record]:
         logger.warning("%s: %d images have no annotation; left out", path, left_out)
 
 
+def _unannotated(content: CocoFile, folder: Path) -> Iterator[Record]:
+    for number, (name, size) in content.images.items():
+        yield Record(number, size, (Frame(folder / name),))
+
+
+def _png_of(name: str, folder: Path) -> str:
+    """The PNG that an annotation means: EntitySeg names the image, up to its first dot."""
+    if name.lower().endswith(".png"):
+        return name
+    stem = name
+    while stem.lower().endswith(IMAGE_SUFFIXES):
+        stem = stem.rpartition(".")[0]
+    short = name.split(".")[0] + ".png"
+    if f"{stem}.png" != short and not (folder / f"{stem}.png").exists():
+        return short if (folder / short).exists() else f"{stem}.png"
+    return f"{stem}.png"
+
+
 def panoptic_file(path: Path) -> CocoFile:
     """Of each annotation: what it is, its PNG, and (category, id, crowd, area) by segment."""
 
     def keep(entry: dict[str, Any]) -> tuple[Any, ...]:
-        what = f"image {get(entry, 'image_id', 'an annotation', path)}"
+        what = f"image {typed(entry, 'image_id', identity, 'an annotation', path)}"
+        where = f"a segment of {what}"
         segments = tuple(
             (
-                get(s, "category_id", f"a segment of {what}", path),
-                get(s, "id", f"a segment of {what}", path),
-                bool(s.get("iscrowd", 0)),
-                s.get("area"),
+                typed(s, "category_id", whole, where, path),
+                typed(s, "id", whole, where, path),
+                typed(s, "iscrowd", flag, where, path, default=False),
+                typed(s, "area", real, where, path, default=None),
             )
-            for s in get(entry, "segments_info", what, path)
+            for s in typed(entry, "segments_info", listing, what, path)
         )
-        return what, get(entry, "file_name", what, path), segments
+        return what, typed(entry, "file_name", text, what, path), segments
 
     return CocoFile(path, keep)
 
@@ -205,6 +205,6 @@ def panoptic_segments(
 ) -> tuple[Segment, ...]:
     """Segments of one panoptic PNG."""
     return tuple(
-        Segment(find_class(category, known, where, metadata), PngId(int(number)), crowd, area)
-        for category, number, crowd, area in entries
+        Segment(find_class(category, known, where, metadata), PngId(png_id), crowd, area)
+        for category, png_id, crowd, area in entries
     )

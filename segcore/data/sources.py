@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +18,11 @@ from segcore.errors import DataError
 from segcore.structures import Metadata, Size
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+EXACT_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 THREADS = 8
+# what a damaged, encrypted or unusually packed archive makes zipfile raise
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 ORIENTATION = 0x0112
 WHERE = "data sets lie below DETECTRON2_DATASETS (default ./datasets), see datasets/README.md"
 
@@ -77,7 +82,7 @@ def _inside(archive: Path) -> Path:
     return archive / common
 
 
-def images_by_stem(folder: Path) -> dict[str, Path]:
+def images_by_stem(folder: Path) -> dict[str, list[Path]]:
     """Every image below a folder (or inside a zip file) by its path without the suffix."""
     archive = _zip_of(folder)
     if archive:
@@ -87,11 +92,48 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
     else:
         walk = os.walk(folder, followlinks=True)
         files = [Path(place, name) for place, _, names in walk for name in names]
-    return {
-        p.relative_to(folder).with_suffix("").as_posix(): p
-        for p in files
-        if p.suffix.lower() in IMAGE_SUFFIXES
-    }
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        if file.suffix.lower() in IMAGE_SUFFIXES:
+            stem = file.relative_to(folder).with_suffix("").as_posix()
+            found.setdefault(stem, []).append(file)
+    return found
+
+
+def pairs_by_stem(labels: Path, images: Path) -> dict[str, tuple[Path, Path]]:
+    """Label image and photograph by their stem; where both lie in one folder, labels are no JPEGs.
+
+    Every label image must have one photograph; photographs without labels are left alone.
+    """
+    together = labels.resolve() == images.resolve()
+    truths, photographs = images_by_stem(labels), images_by_stem(images)
+    if together:
+        truths = {k: [f for f in v if _is_exact(f)] for k, v in truths.items() if len(v) > 1}
+        photographs = {k: [f for f in v if not _is_exact(f)] for k, v in photographs.items()}
+    if not truths:
+        raise DataError(
+            f"{labels}: has no label image (PNG or TIFF) in it"
+            + (" beside a JPEG of the same name" if together else "")
+        )
+    missing = sorted(stem for stem in truths if not photographs.get(stem))
+    if missing:
+        raise DataError(
+            f"{labels}: {len(missing)} of {len(truths)} label images have no image with"
+            f" the same name in {images}, first: {(truths[missing[0]] or [missing[0]])[0]}"
+        )
+    for stem, files in (*truths.items(), *((k, photographs[k]) for k in truths)):
+        if len(files) != 1:
+            names = ", ".join(map(str, sorted(files))) or "a JPEG alone"
+            raise DataError(
+                f"{labels}: {stem} is not one label image and one photograph: {names}; put labels"
+                " into a folder of their own, one file for each photograph"
+            )
+    return {stem: (truths[stem][0], photographs[stem][0]) for stem in sorted(truths)}
+
+
+def _is_exact(file: Path) -> bool:
+    """Whether pixel values come back as they were written."""
+    return file.suffix.lower() in EXACT_SUFFIXES
 
 
 def image_sizes(files: list[Path]) -> Iterator[Size]:
@@ -110,7 +152,7 @@ def image_size(path: Path) -> Size:
             turned = not headless and image.getexif().get(ORIENTATION, 1) >= 5
     except (FileNotFoundError, KeyError):
         raise DataError(f"{path}: image not found; {WHERE}") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*ZIP_ERRORS, *IMAGE_ERRORS) as error:
         raise DataError(f"{path}: cannot be read as an image ({error})") from None
     return (width, height) if turned else (height, width)
 

@@ -106,18 +106,23 @@ class Example:
 
 
 def shortest_edge(height: int, width: int, edge: int, longest: int) -> tuple[int, int]:
-    """New size with the given shorter edge, unless the longer one would pass `longest`."""
+    """New size with the given shorter edge, unless the longer one would pass `longest`.
+
+    0 as the shorter edge keeps the size, as in detectron2.
+    """
+    if edge <= 0:
+        return height, width
     scale = edge / min(height, width)
     new_h, new_w = (edge, scale * width) if height < width else (scale * height, edge)
     if max(new_h, new_w) > longest:
         shrink = longest / max(new_h, new_w)
         new_h, new_w = new_h * shrink, new_w * shrink
-    return int(new_h + 0.5), int(new_w + 0.5)
+    return max(1, int(new_h + 0.5)), max(1, int(new_w + 0.5))
 
 
 @dataclass(frozen=True, slots=True)
 class ResizeShortestEdge:
-    """Shorter edge drawn from `sizes`; the longer at most `max_size`."""
+    """Shorter edge drawn from `sizes` (0: as it is); the longer at most `max_size`."""
 
     sizes: tuple[int, ...]
     max_size: int

@@ -40,6 +40,7 @@ class InstanceEvaluator:
         dilation: width of the boundary as a share of the image's diagonal; None: what is usual
             for the data set (.02; Cityscapes .005).
         backend: "vernier", or "pycocotools": the same numbers to the last bit, slower.
+        truth: from a record to the one whose segments are the ground truth, where that is another.
     """
 
     def __init__(
@@ -50,24 +51,26 @@ class InstanceEvaluator:
         boundary: bool = False,
         dilation: float | None = None,
         backend: str = "vernier",
+        truth: Callable[[Record], Record] | None = None,
     ) -> None:
         if backend not in BACKENDS:
             raise ValueError(f"backend {backend!r}: expected one of {', '.join(BACKENDS)}")
         self.metadata, self.max_dets, self.boundary = metadata, max_dets, boundary
         self.dilation = dilation_of(metadata) if dilation is None else dilation
-        self.backend = BACKENDS[backend]
+        self.backend, self.truth = BACKENDS[backend], truth
         self.parts: list[Part] = []
 
     def update(self, result: Result, record: Record) -> None:
         """Keep the RLEs of one image."""
         assert result.instances is not None
-        frame, found = record.frames[0], result.instances
+        found = result.instances
         for rle in found.masks[:1]:
             _check(tuple(rle["size"]), record, "found masks are")
-        things = [s for s in frame.segments if self.metadata.is_thing[s.category]]
+        asked = self.truth(record) if self.truth else record
+        things = [s for s in asked.frames[0].segments if self.metadata.is_thing[s.category]]
         truth = [
             (s.category, rle, float(masks.area([rle])[0]) if s.area is None else s.area, s.crowd)
-            for s, rle in zip(things, _rles(things, record), strict=True)
+            for s, rle in zip(things, _rles(things, asked), strict=True)
         ]
         triples = zip(found.labels.tolist(), found.masks, found.scores.tolist(), strict=True)
         self.parts.append(Part(record.size, truth, list(triples)))
@@ -114,7 +117,7 @@ def _rles(things: Sequence[Segment], record: Record) -> list[Rle]:
     numbers = [s.shape.id for s in things if isinstance(s.shape, PngId)]
     painted: dict[int, Rle] = {}
     if numbers:
-        ids = masks.read_ids(masks.panoptic_file(frame))
+        ids = masks.frame_ids(frame)
         _check(ids.shape, record, f"{frame.panoptic} is")
         painted = dict(zip(numbers, rles_of(ids, numbers), strict=True))
     return [

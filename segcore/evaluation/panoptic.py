@@ -59,7 +59,7 @@ def truth_map(record: Record) -> tuple[np.ndarray, dict[int, Segment]]:
     """
     frame: Frame = record.frames[0]
     if frame.panoptic is not None and all(isinstance(s.shape, PngId) for s in frame.segments):
-        ids = masks.read_ids(frame.panoptic)
+        ids = masks.frame_ids(frame)
         return ids, {s.shape.id: s for s in frame.segments if isinstance(s.shape, PngId)}
     ids = np.zeros(record.size, np.int32)
     segments: dict[int, Segment] = {}

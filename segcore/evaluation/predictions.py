@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from segcore.errors import DataError
 from segcore.evaluation.writers import coco_json, panoptic_png, write_png
 from segcore.structures import Metadata, Record, Result
 
+NAMES = "names.part"  # folder: who was first to have a name
 INSTANCES, PANOPTIC, SEMANTIC = "coco_instances_results.json", "predictions.json", "semantic"
 
 
@@ -20,7 +24,8 @@ class Predictions:
     """Writes while results come; `join` makes the JSON files out of what all ranks wrote.
 
     `coco_instances_results.json`: COCO's list of masks, boxes and scores. `predictions.json` and
-    `predictions/*.png`: COCO panoptic. `semantic/*.png`: the data set's own class numbers.
+    `predictions/*.png`: COCO panoptic. `semantic/*.png`: the data set's own class numbers. They are
+    called like the image; where two images have one name, with the folders that tell them apart.
 
     Args:
         folder: where the files go; ranks share it.
@@ -35,19 +40,22 @@ class Predictions:
 
     def __call__(self, result: Result, record: Record) -> None:
         """Write one result."""
-        stem = record.frames[0].file.stem
         if result.instances is not None:
             self._write(INSTANCES, coco_json(result, record.id, self.metadata))
+        if result.panoptic is None and result.semantic is None:
+            return
+        name = self._name(record)
         if result.panoptic is not None:
             png, segments = panoptic_png(result.panoptic, self.metadata)
-            write_png(self.folder / Path(PANOPTIC).stem / f"{stem}.png", png)
-            image = {"image_id": record.id, "file_name": f"{stem}.png"}
+            write_png(self.folder / Path(PANOPTIC).stem / f"{name}.png", png)
+            image = {"image_id": record.id, "file_name": f"{name}.png"}
             self._write(PANOPTIC, [image | {"segments_info": segments}])
         if result.semantic is not None:
-            write_png(self.folder / SEMANTIC / f"{stem}.png", self.numbers[result.semantic.numpy()])
+            write_png(self.folder / SEMANTIC / f"{name}.png", self.numbers[result.semantic.numpy()])
 
     def join(self, ranks: int = 1) -> None:
         """One file out of the ranks' parts; call it on one rank when all are done."""
+        shutil.rmtree(self.folder / NAMES, ignore_errors=True)
         for name in (INSTANCES, PANOPTIC):
             parts = [self._part(name, rank) for rank in range(ranks)]
             parts = [part for part in parts if part.exists()]
@@ -65,6 +73,22 @@ class Predictions:
             for part in parts:
                 part.unlink()
 
+    def _name(self, record: Record) -> str:
+        """What the image's files are called: like it, with as many of its folders as are needed.
+
+        Another rank may have an image of the same name; a small file says who was first.
+        """
+        image = str(record.frames[0].file)
+        for name in _names(record):
+            claim = self.folder / NAMES / f"{name}.txt"
+            claim.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError), claim.open("x") as file:
+                file.write(image)
+                return name
+            if claim.read_text() == image:
+                return name
+        raise DataError(f"{image}: is listed twice; its results would overwrite each other")
+
     def _part(self, name: str, rank: int) -> Path:
         return self.folder / f"{name}.{rank}.part"
 
@@ -72,6 +96,17 @@ class Predictions:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._part(name, self.rank).open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def _names(record: Record) -> Iterator[str]:
+    """From short to long; an id that is the path below the image folder comes first."""
+    path = record.frames[0].file.with_suffix("")
+    parts = [part for part in path.parts if part not in ("..", path.anchor)]
+    number = str(record.id).split("/")
+    if len(number) > 1 and parts[-len(number) :] == number:
+        yield "/".join(number)
+    yield from ("/".join(parts[i:]) for i in range(len(parts) - 1, -1, -1))
+    yield f"{'/'.join(parts)} {str(record.id).replace('/', ' ')}"  # files differ by suffix alone
 
 
 def _lines(parts: list[Path]) -> Iterator[str]:

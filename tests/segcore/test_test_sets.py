@@ -1,11 +1,14 @@
 """What is built for a test set."""
 
+import logging
+
 import pytest
 
+from segcore.build import build_evaluators
 from segcore.build import test_metadata as metadata_of
 from segcore.config import load_config
 from segcore.data.catalog import dataset_metadata
-from segcore.errors import ConfigError
+from segcore.errors import ConfigError, DataError
 
 VAL = "coco_2017_val_panoptic"
 
@@ -33,3 +36,18 @@ def test_other_classes_are_refused(root):
         metadata_of(load_config(), VAL, turned)
     entities = load_config(None, ["ENTITY.ENABLE", "true"])
     assert metadata_of(entities, "coco_2017_val", trained)
+
+
+def test_without_annotations_there_is_nothing_to_judge_by(root, caplog):
+    caplog.set_level(logging.INFO)
+    metadata = dataset_metadata("coco_2017_test-dev", root)
+    for opts in ([], ["ENTITY.ENABLE", "true"]):
+        assert build_evaluators(load_config(None, opts), metadata) == []
+    assert "coco_2017_test-dev has no annotations: no metrics, predictions alone" in caplog.text
+
+
+def test_unknown_evaluators_of_a_checkpoint_are_told(root):
+    values = dataset_metadata(VAL, root).to_dict() | {"evaluators": ["semantic", "semanticc"]}
+    metadata = type(dataset_metadata(VAL, root)).from_dict(values)
+    with pytest.raises(DataError, match=r"unknown evaluators \['semanticc'\]; there are semantic"):
+        build_evaluators(load_config(), metadata)

@@ -62,6 +62,15 @@ def test_numbers_that_files_and_models_depend_on():
     assert coco.dataset_ids[79:82] == (90, 92, 93)
 
 
+def test_lists_of_test_images():
+    for name, file in (("test", "image_info_test2017"), ("test-dev", "image_info_test-dev2017")):
+        entry = find(f"coco_2017_{name}", Path("/data"))
+        assert entry["annotations"] == Path(f"/data/coco/annotations/{file}.json")
+        assert entry["images"] == Path("/data/coco/test2017")
+        metadata = dataset_metadata(f"coco_2017_{name}", Path("nowhere"))
+        assert (len(metadata.classes), metadata.evaluators) == (80, ())
+
+
 def test_own_entries(tmp_path):
     make_dataset(tmp_path)
     (tmp_path / "classes.yaml").write_text("names: [disc, box]\nids: [7, 3]\n")
@@ -141,6 +150,17 @@ def test_images_are_found_or_the_places_are_listed(tmp_path):
         Image.new("L", (2, 2)).save(tmp_path / "images" / decoy)
     for annotations in ("instances.json", "labels"):
         assert find(f"{tmp_path}/{annotations}", Path())["images"] == tmp_path / "images"
+
+
+def test_signs_that_also_part_annotations_and_images(tmp_path):
+    home = tmp_path / "we@ird"
+    make_dataset(home, 2)
+    alone = str(home / "instances.json")
+    for name in (alone, f"{alone}@{home}/images"):
+        entry = find(name, Path())
+        assert (entry["annotations"], entry["images"]) == (home / "instances.json", home / "images")
+    with pytest.raises(DataError, match="not found"):
+        find(f"{home}/gone.json@{home}/images", Path())
 
 
 def test_classes_beside_label_images(tmp_path):

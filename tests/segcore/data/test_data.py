@@ -135,6 +135,16 @@ def test_shortest_edge_rounds_half_up():
     assert shortest_edge(3000, 4000, 800, 1333) == (800, 1067)
 
 
+def test_sizes_never_vanish_and_0_keeps_them():
+    assert shortest_edge(1, 4000, 800, 1333) == (1, 1333)
+    assert shortest_edge(4000, 1, 800, 1333) == (1333, 1)
+    assert shortest_edge(30, 40, 0, 20) == (30, 40)
+    line = Example.whole(np.zeros((1, 4000, 3), np.uint8))
+    resized = ResizeShortestEdge((640,), 1333)(line, np.random.default_rng(0))
+    assert resized.image.shape == (1, 1333, 3)
+    assert ResizeShortestEdge((0,), 9)(line, np.random.default_rng(0)).image.shape == (1, 4000, 3)
+
+
 def test_fixed_size_crop_slides_on_the_diagonal():
     example = Example.whole(np.zeros((200, 300, 3), np.uint8))
     rng = np.random.default_rng(3)

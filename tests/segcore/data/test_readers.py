@@ -155,7 +155,7 @@ def coco(folder, **changes):
             {"id": 2, "image_id": 4, "category_id": 2, "iscrowd": 1, "area": 7.0,
              "segmentation": {"size": [4, 6], "counts": [5, 7, 12]}},
             {"id": 3, "image_id": 5, "category_id": 2, "iscrowd": 0,
-             "segmentation": {"size": [4, 6], "counts": "52g0"}},
+             "segmentation": {"size": [4, 6], "counts": "52a0"}},
             {"id": 4, "image_id": 4, "category_id": 2, "segmentation": [[1, 1, 2, 2]]},
         ],
         "images": [{"id": i, "file_name": f"{i}.png", "height": 4, "width": 6} for i in (5, 6, 4)],
@@ -173,7 +173,7 @@ def test_coco_instances(tmp_path, caplog):
     first, none, last = (r.frames[0].segments for r in records)
     assert [s.category for s in first] == [1, 0]
     assert first[0].shape == Polygons(((1, 1, 4, 1, 4, 3),))
-    assert first[1].shape == {"size": [4, 6], "counts": b"52g0"}
+    assert first[1].shape == {"size": [4, 6], "counts": b"52a0"}
     assert none == ()  # stays: it is an image without objects
     assert last[0].crowd and last[0].area == 7.0
     whole = np.zeros(24, bool)
@@ -192,9 +192,15 @@ def test_no_annotation_at_all_is_legal(tmp_path):
     ("entry", "message"),
     [
         ({"segmentation": {"size": [4, 6], "counts": [5, 7]}}, "add up to 12; expected .* 24"),
-        ({"segmentation": {"size": [6, 4], "counts": "52g0"}}, r"size \[6, 4\], its image is"),
-        ({"segmentation": {"counts": "52g0"}}, "neither polygons nor RLE"),
-        ({"segmentation": "52g0"}, "neither polygons nor RLE"),
+        ({"segmentation": {"size": [6, 4], "counts": "52a0"}}, r"size \[6, 4\], its image is"),
+        ({"segmentation": {"counts": "52a0"}}, "neither polygons nor RLE"),
+        ({"segmentation": "52a0"}, "neither polygons nor RLE"),
+        ({"segmentation": None}, "annotation 7 has a segmentation that is neither"),
+        ({"category_id": [9]}, r"annotation 7 has category_id \[9\]; expected a whole number"),
+        ({"category_id": None}, "annotation 7 has category_id None"),
+        ({"image_id": None}, "annotation 7 has image_id None"),
+        ({"iscrowd": "0"}, "annotation 7 has iscrowd '0'; expected 0 or 1"),
+        ({"area": "12"}, "annotation 7 has area '12'; expected a number"),
         ({"segmentation": [1, 1, 4, 1, 4, 3]}, "neither polygons nor RLE"),
         ({"category_id": 3}, "annotation 7 of image 5 has category 3; .* 2 ids from 2 to 9"),
         ({"image_id": 77}, "annotation 7 belongs to image 77, which is not listed"),
@@ -212,8 +218,25 @@ def test_broken_annotations(tmp_path, entry, message):
     [
         ({"images": {}}, "'images' is not a list"),
         ({"annotations": [3]}, "an annotation is 3; expected an object"),
-        ({"images": [{"id": 1, "file_name": "x", "height": 0, "width": 6}]}, "height and width"),
+        (
+            {"images": [{"id": 1, "file_name": "x", "height": 0, "width": 6}]},
+            "height 0; expected pix",
+        ),
         ({"images": [{"id": 1, "height": 4, "width": 6}]}, "image 1 has no 'file_name'"),
+        (
+            {"images": [{"id": 1, "file_name": None, "height": 4, "width": 6}]},
+            "file_name None; exp",
+        ),
+        (
+            {"images": [{"id": [1], "file_name": "x", "height": 4, "width": 6}]},
+            r"id \[1\]; expected",
+        ),
+        (
+            {"images": [{"id": 1, "file_name": "x", "height": "4", "width": 6}]},
+            "height '4'; expect",
+        ),
+        ({"categories": [{"id": None, "name": "x"}]}, "category 'x' has id None; expected"),
+        ({"categories": [{"id": "1", "name": "x"}]}, "category 'x' has id '1'; expected"),
         ({"categories": [{"id": 1}]}, "a category needs `id` and `name`"),
         ({"categories": [{"id": 2, "name": "a"}, {"id": 2, "name": "b"}]}, "not unique"),
     ],
@@ -233,6 +256,15 @@ def test_broken_files(tmp_path, changes, message):
             "a segment of image 0 has no",
         ),
         (lambda c: c["annotations"][0]["segments_info"][0].update(category_id=4), "category 4"),
+        (
+            lambda c: c["annotations"][0]["segments_info"][0].update(id=None),
+            "has id None; expected",
+        ),
+        (
+            lambda c: c["annotations"][1].update(segments_info=None),
+            "image 1 has segments_info None",
+        ),
+        (lambda c: c["annotations"][1].update(file_name=None), "image 1 has file_name None"),
         (lambda c: c["annotations"][0].update(image_id="0"), "not listed"),
         (lambda c: c["images"].append(c["images"][0]), "listed twice"),
     ],
@@ -256,6 +288,33 @@ def test_panoptic_is_joined_on_image_ids(tiny, tmp_path, caplog):
     assert [r.id for r in records] == [7, 6, 5, 4, 2, 1, 0]
     assert all(r.frames[0].panoptic.stem == r.frames[0].file.stem for r in records)
     assert "1 images have no annotation" in caplog.text
+
+
+def test_dots_in_the_names_of_panoptic_images(tiny, tmp_path):
+    """`a.1.jpg` means `a.1.png`; only where that is missing, all behind the first dot goes."""
+    content = json.loads((tiny / "panoptic.json").read_text())
+    names = {"a.1.jpg": "a.1.png", "b.2.JPEG": "b.png", "c.3.PNG": "c.3.PNG", "d.jpg": "d.png"}
+    for annotation, name in zip(content["annotations"], names, strict=False):
+        annotation["file_name"] = name
+    (tmp_path / "panoptic").mkdir()
+    for name in ("a.1.png", "a.png", "b.png"):
+        (tmp_path / "panoptic" / name).touch()
+    (tmp_path / "panoptic.json").write_text(json.dumps(content))
+    _, records = load_dataset(f"{tmp_path}/panoptic.json@{tiny}/images", Path())
+    found = [r.frames[0].panoptic.name for r in records[: len(names)]]
+    assert found == list(names.values())
+
+
+@pytest.mark.parametrize("kind", [{}, {"isthing": 1}])
+def test_a_list_of_images_has_no_ground_truth(tmp_path, caplog, kind):
+    image = {"id": 1, "file_name": "1.png", "height": 4, "width": 6}
+    content = {"images": [image], "categories": [{"id": 1, "name": "x"} | kind]}
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    Image.new("L", (6, 4)).save(tmp_path / "1.png")
+    metadata, records = load_dataset(str(tmp_path / "x.json"), Path())
+    assert metadata.evaluators == ()
+    assert list(records) == [Record(1, (4, 6), (Frame(tmp_path / "1.png"),))]
+    assert "x.json: has no 'annotations'" in caplog.text
 
 
 def test_missing_folders_are_told(tiny, tmp_path):
@@ -302,6 +361,42 @@ def test_images_in_a_zip_file(tiny, tmp_path, inside):
     (tmp_path / "broken.zip").write_bytes(b"PK no")
     with pytest.raises(DataError, match=r"broken\.zip: cannot be read as a zip"):
         image_folder(tmp_path / "broken.zip")
+
+
+def test_labels_beside_their_photographs(tmp_path):
+    for name in ("a.jpg", "a.png", "b.jpg", "c.tif", "c.JPEG"):
+        Image.new("L", (6, 4)).save(tmp_path / name)
+    (tmp_path / "classes.json").write_text('["x", "y"]')
+    _, records = load_dataset(f"{tmp_path}@{tmp_path}", Path())
+    pairs = [(r.frames[0].file.name, r.frames[0].semantic.name) for r in records]
+    assert pairs == [("a.jpg", "a.png"), ("c.JPEG", "c.tif")]
+    Image.new("L", (6, 4)).save(tmp_path / "a.jpeg")
+    with pytest.raises(DataError, match=r"a is not one label image and one photograph: .*a\.jpeg"):
+        load_dataset(f"{tmp_path}@{tmp_path}", Path())
+
+
+def test_two_photographs_of_one_label_image(tmp_path):
+    for folder, names in (("images", ("a.jpg", "a.png")), ("labels", ("a.png",))):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            Image.new("L", (6, 4)).save(tmp_path / folder / name)
+    (tmp_path / "classes.json").write_text('["x", "y"]')
+    with pytest.raises(DataError, match=r"images/a\.jpg, .*images/a\.png"):
+        load_dataset(f"{tmp_path}/labels@{tmp_path}/images", Path())
+
+
+@pytest.mark.parametrize("place", [60, 400])
+def test_damaged_zip_files(tiny, tmp_path, place):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tiny / "images" / "00.png", "00.png")
+    content = bytearray((tmp_path / "x.zip").read_bytes())
+    content[place] ^= 0xFF
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.zip/00\.png: cannot be read as an image"):
+        read_image(tmp_path / "x.zip" / "00.png")
+    (tmp_path / "x.zip").write_bytes(b"PK no")
+    with pytest.raises(DataError, match=r"x\.zip/01\.png: cannot be read as an image"):
+        image_size(tmp_path / "x.zip" / "01.png")
 
 
 def test_sizes_are_those_of_the_picture_as_it_is_seen(tmp_path):

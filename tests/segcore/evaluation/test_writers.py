@@ -1,6 +1,7 @@
 """Results as files and as tables."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import perturbed
@@ -14,7 +15,7 @@ from segcore.evaluation.panoptic import PanopticEvaluator
 from segcore.evaluation.predictions import Predictions
 from segcore.evaluation.table import format_table
 from segcore.evaluation.writers import coco_json, id_png, panoptic_png, write_json, write_png
-from segcore.structures import Panoptic, PanopticSegment, Result
+from segcore.structures import Frame, Metadata, Panoptic, PanopticSegment, Record, Result
 
 VAL = "coco_panoptic_200/annotations/panoptic_val2017.json"
 
@@ -160,3 +161,38 @@ def test_predictions_of_two_ranks_become_one_set_of_files(coco, tmp_path):
     classes = np.asarray(Image.open(tmp_path / f"semantic/{stem}.png"))
     wanted = np.array(metadata.dataset_ids)[results[0].semantic.numpy()]
     assert np.array_equal(classes, wanted)
+
+
+def small(file, number, metadata):
+    ids = torch.ones(2, 3, dtype=torch.int32)
+    panoptic = Panoptic(ids, [PanopticSegment(1, 0, True, 1.0, 6)])
+    result = Result(semantic=torch.zeros(2, 3, dtype=torch.int16), panoptic=panoptic)
+    return result, Record(number, (2, 3), (Frame(Path(file)),))
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ([("im/a.jpg", 1), ("im/b.1.jpg", 2)], ["a", "b.1"]),
+        ([("im/u/one.jpg", 1), ("im/v/one.jpg", 2)], ["one", "v/one"]),
+        ([("im/u/one.jpg", "u/one"), ("im/v/one.jpg", "v/one")], ["u/one", "v/one"]),
+        ([("/x/im/one.jpg", 1), ("/y/im/one.jpg", 2)], ["one", "im/one"]),
+        ([("im/../one.jpg", "../one"), ("one.jpg", 2), ("one.png", 3)],
+         ["one", "one 2", "one 3"]),
+    ],
+)  # fmt: skip
+def test_images_of_one_name_do_not_overwrite_each_other(tmp_path, given, names):
+    metadata = Metadata("one", ("cell",), (1,), (True,), ((0, 0, 0),))
+    for _ in range(2):  # a second evaluation writes to the same places
+        ranks = [Predictions(tmp_path, metadata, rank) for rank in range(2)]
+        for i, (file, number) in enumerate(given):
+            ranks[i % 2](*small(file, number, metadata))
+        ranks[0].join(2)
+        rows = json.loads((tmp_path / "predictions.json").read_text())["annotations"]
+        written = {row["image_id"]: row["file_name"] for row in rows}
+        assert written == {n: f"{name}.png" for (_, n), name in zip(given, names, strict=True)}
+        for kind in ("predictions", "semantic"):
+            files = {p.relative_to(tmp_path / kind).as_posix() for p in
+                     (tmp_path / kind).rglob("*.png")}  # fmt: skip
+            assert files == set(written.values())
+        assert not list(tmp_path.glob("*.part"))

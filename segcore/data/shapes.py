@@ -1,0 +1,78 @@
+"""The shapes in COCO's files: polygons and both forms of RLE, checked before pycocotools sees them.
+
+pycocotools answers what is no mask with a traceback, with memory that nobody wrote, or with the end
+of the process.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from segcore import masks
+from segcore.data.fields import listing, typed
+from segcore.data.run_lengths import RleCheck, check_total
+from segcore.errors import DataError
+from segcore.structures import Polygons, Rle, Size
+
+LIMIT = 1e7  # coordinates of polygons; no image is as large
+NUMBERS = {int, float}
+
+
+def shape_of(value: Any, size: Size, what: str, check: RleCheck) -> Polygons | Rle | None:
+    """A segmentation; None where it is nothing but points and lines.
+
+    Args:
+        size: of the image.
+        what: the annotation, for errors.
+        check: is given the compressed RLEs.
+    """
+    path = check.path
+    if isinstance(value, dict) and {"counts", "size"} <= value.keys():
+        return _rle(value, size, what, check)
+    if not isinstance(value, list) or not all(isinstance(ring, list) for ring in value):
+        raise DataError(
+            f"{path}: {what} has a segmentation that is neither polygons nor RLE; expected"
+            " [[x0, y0, x1, y1, ...], ...] or {size, counts}"
+        )
+    for ring in value:
+        if not _is_flat(ring):
+            raise DataError(
+                f"{path}: {what} has a polygon {ring!r:.60}; expected a flat list x0, y0, x1, y1,"
+                f" ... of finite numbers under {LIMIT:.0e}, no pairs"
+            )
+    rings = tuple(tuple(ring) for ring in value if len(ring) >= 6 and len(ring) % 2 == 0)
+    return Polygons(rings) if rings else None
+
+
+def _is_flat(ring: list[Any]) -> bool:
+    if not ring:
+        return True
+    return (
+        set(map(type, ring)) <= NUMBERS
+        and min(ring) > -LIMIT
+        and max(ring) < LIMIT
+        and math.isfinite(sum(ring))  # NaN hides from min and max
+    )
+
+
+def _rle(value: dict[str, Any], size: Size, what: str, check: RleCheck) -> Rle:
+    path = check.path
+    stated = typed(value, "size", listing, what, path)
+    if tuple(stated) != size:
+        raise DataError(
+            f"{path}: {what} has a mask of size {stated}, its image is {list(size)} (height, width)"
+        )
+    counts = value["counts"]
+    if isinstance(counts, list):
+        if not all(type(run) is int and run >= 0 for run in counts):
+            raise DataError(f"{path}: {what} has run lengths that are no whole numbers from 0")
+        check_total(sum(counts), size, what, path)
+        return masks.compress(counts, size)
+    if not isinstance(counts, str):
+        raise DataError(
+            f"{path}: {what} has RLE counts {counts!r:.60}; expected a text or a list of numbers"
+        )
+    text = counts.encode()
+    check.add(text, what, size)
+    return {"size": list(size), "counts": text}

@@ -1,0 +1,97 @@
+"""Class lists and evaluators as people write them, rightly and wrongly."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from segcore.build import EVALUATORS
+from segcore.data.catalog import dataset_metadata
+from segcore.data.class_list import class_list
+from segcore.data.classes import KNOWN_EVALUATORS
+from segcore.errors import DataError
+
+ABC = {"names": ["a", "b", "c"]}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"ignore_lable": 0}, "unknown key 'ignore_lable'; did you mean 'ignore_label'"),
+        ({"Names": 0}, "unknown key 'Names'; did you mean 'names'"),
+        ({"zzz": 0}, "unknown key 'zzz'; there are classes, colors, ids"),
+        ({"names": {"0": "a"}}, "must be a list of names"),
+        ({"names": []}, "must be a list of names"),
+        ({"names": ["a", None]}, "None is no class name"),
+        ({"ids": ["a", 1, 2]}, r"has ids \['a', 1, 2\]; expected a whole number"),
+        ({"ids": [1, 2]}, "3 class names but 2 ids"),
+        ({"ids": [1, 2, 2]}, "class ids are not unique"),
+        ({"things": 1}, "has things 1; expected a list of whole numbers"),
+        ({"num_things": 4}, "num_things is 4; expected 0 to 3"),
+        ({"colors": ["#ffffff"] * 3}, "'#ffffff' is no colour"),
+        ({"colors": [[1, 2, 300]] * 3}, r"\[1, 2, 300\] is no colour"),
+        ({"ignore_label": None}, "ignore_label None; expected a whole number"),
+        ({"ignore_label": 1 << 30}, "expected a pixel value, at most 16777215"),
+        ({"label_map": [0, 1, 2]}, r"expected \{pixel value: class\}"),
+        ({"label_map": {"0": 5}}, r"label_map makes pixel value 0 class 5; expected 0\.\.2"),
+        ({"label_map": {"-3": 0}}, "has label_map"),
+        ({"label_map": {"0": "a"}}, "has label_map"),
+    ],
+)
+def test_mistakes(more, message):
+    with pytest.raises(DataError, match=rf"^mine\.yaml: .*{message}"):
+        class_list(ABC | more, "mine.yaml")
+
+
+def test_all_that_may_be_said():
+    full = {"classes": ["a", 2], "ids": [5, 7.0], "things": [7], "palette": [[0, 1, 2]] * 2}
+    found = class_list(full | {"ignore_index": 0, "label_map": {"9": 1}}, "x")
+    assert (found.names, found.ids, found.things) == (("a", "2"), (5, 7), {7})
+    assert (found.colors, found.ignore_label, found.label_map) == (((0, 1, 2),) * 2, 0, {9: 1})
+    assert class_list(["a"], "x").ignore_label == 255
+
+
+def entry(folder, more):
+    block = {"reader": "label_png", "classes": ABC}
+    block |= {"names": {"m": {"images": "x", "annotations": "x"}}} | more
+    (folder / "m.yaml").write_text(yaml.safe_dump(block))
+    return dataset_metadata("m", Path(), [folder / "m.yaml"])
+
+
+def test_evaluators_are_known(tmp_path):
+    assert set(EVALUATORS) == set(KNOWN_EVALUATORS)
+    assert entry(tmp_path, {"evaluators": "instance"}).evaluators == ("instance",)
+    assert entry(tmp_path, {"evaluators": []}).evaluators == ()
+    assert entry(tmp_path, {}).evaluators == ("semantic",)
+    assert entry(tmp_path, {"reader": "cityscapes_panoptic"}).evaluators[0] == "panoptic"
+    for wrong in (["semantic", "semanticc"], [3]):
+        with pytest.raises(DataError, match=r"m: unknown evaluator .*; there are semantic, pan"):
+            entry(tmp_path, {"evaluators": wrong})
+    with pytest.raises(DataError, match="m: evaluators is 3; expected a list of semantic"):
+        entry(tmp_path, {"evaluators": 3})
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"names": None}, "`names` is None; expected NAME"),
+        ({"names": ["m"]}, r"`names` is \['m'\]; expected NAME"),
+        ({"names": {"m": {"images": 1, "annotations": "x"}}}, "m has 1 where a path is expected"),
+        ({"reader": ["label_png"]}, r"unknown reader \['label_png'\]"),
+        ({"classes": ABC | {"things": [9]}}, r"m: things has \[9\], which are not among"),
+        ({"classes": ABC | {"ignore_lable": 0}}, "m: unknown key 'ignore_lable'"),
+        ({"classes": {"classes": ["a"], "ids": [None]}}, r"m: the class list has ids \[None\]"),
+        ({5: 6}, r"unknown \['5'\]"),
+    ],
+)
+def test_wrong_values_in_a_catalogue(tmp_path, more, message):
+    with pytest.raises(DataError, match=message):
+        entry(tmp_path, more)
+
+
+def test_classes_beside_label_images_name_their_file(tmp_path):
+    (tmp_path / "classes.json").write_text(json.dumps(ABC | {"ignore_lable": 0}))
+    (tmp_path / "labels").mkdir()
+    with pytest.raises(DataError, match=r"classes\.json: unknown key 'ignore_lable'"):
+        dataset_metadata(f"{tmp_path}/labels@{tmp_path}", Path())

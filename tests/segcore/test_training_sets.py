@@ -1,0 +1,84 @@
+"""What is read for a training, and what does not go together."""
+
+import json
+
+import pytest
+from tiny import make_dataset
+
+from segcore.build import train_records
+from segcore.config import load_config
+from segcore.errors import ConfigError, DataError
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    make_dataset(folder, 2)
+    return folder
+
+
+def records(folder, mapper, *names, opts=()):
+    given = ["DATASETS.CATALOGS", f"[{folder}/tiny.yaml]", "DATASETS.TRAIN", json.dumps(names)]
+    return train_records(load_config(None, [*given, "INPUT.DATASET_MAPPER_NAME", mapper, *opts]))
+
+
+@pytest.mark.parametrize(
+    ("mapper", "name"),
+    [
+        ("mask_former_semantic", "tiny_semantic"),
+        ("mask_former_semantic", "tiny_panoptic"),
+        ("mask_former_panoptic", "tiny_panoptic"),
+        ("mask_former_instance", "tiny_instances"),
+        ("coco_panoptic_lsj", "tiny_instances"),
+    ],
+)
+def test_mappers_and_the_data_that_they_can_read(tiny, mapper, name):
+    assert len(records(tiny, mapper, name)) == 2
+
+
+@pytest.mark.parametrize(
+    "mapper",
+    ["mask_former_instance", "mask_former_panoptic", "coco_instance_lsj", "coco_panoptic_lsj"],
+)
+def test_segments_cannot_be_had_from_label_images(tiny, mapper):
+    told = (
+        rf"DATASET_MAPPER_NAME {mapper} needs segments, but tiny_semantic .* mask_former_semantic"
+    )
+    with pytest.raises(ConfigError, match=told):
+        records(tiny, mapper, "tiny_semantic")
+    with pytest.raises(ConfigError, match="CropFormer needs segments, but tiny_semantic"):
+        opts = ["MODEL.META_ARCHITECTURE", "CropFormer", "ENTITY.ENABLE", "true"]
+        records(tiny, mapper, "tiny_semantic", opts=opts)
+
+
+def test_labels_cannot_be_had_from_coco_instances(tiny):
+    told = r"DATASET_MAPPER_NAME mask_former_semantic needs label images.* mask_former_instance"
+    with pytest.raises(ConfigError, match=told):
+        records(tiny, "mask_former_semantic", "tiny_instances")
+    opts = ["MODEL.META_ARCHITECTURE", "own.package:build"]  # reads what it likes
+    assert len(records(tiny, "mask_former_semantic", "tiny_instances", opts=opts)) == 2
+
+
+def test_label_images_of_other_values_are_refused(tiny, tmp_path):
+    paths = f"{{images: {tiny}/images, annotations: {tiny}/labels}}"
+    names = "names: [box, disc, ground]"
+    more = {"same": "ignore_label: 255", "mapped": "label_map: {10: 0}", "other": "ignore_label: 0"}
+    blocks = [
+        f"- reader: label_png\n  classes: {{{names}, {extra}}}\n  names: {{{name}: {paths}}}\n"
+        for name, extra in more.items()
+    ]
+    (tmp_path / "tiny.yaml").write_text("".join(blocks))
+    assert len(records(tmp_path, "mask_former_semantic", "same", "same")) == 4
+    for other in ("mapped", "other"):
+        with pytest.raises(ConfigError, match=f"{other} and same have label images of different"):
+            records(tmp_path, "mask_former_semantic", "same", other)
+
+
+@pytest.mark.parametrize("filtered", ["true", "false"])
+def test_a_list_of_images_is_nothing_to_train_on(tiny, tmp_path, filtered):
+    content = json.loads((tiny / "instances.json").read_text())
+    del content["annotations"]
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    opts = ["DATALOADER.FILTER_EMPTY_ANNOTATIONS", filtered]
+    with pytest.raises(DataError, match="nothing to train on"):
+        records(tiny, "mask_former_instance", f"{tmp_path}/x.json@{tiny}/images", opts=opts)
