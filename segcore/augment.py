@@ -55,5 +55,4 @@ class Augmented:
     ) -> tuple[Outputs, Batch, bool]:
         sample = test_sample(np.ascontiguousarray(image), record, size, self.max_size)
         look = Batch.collate([sample])
-        outputs = self.task.model(look.images.to(self.device), look.sizes, aux=False)
-        return outputs, look, mirrored
+        return self.task.infer(look, self.device), look, mirrored

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from segcore.structures import Batch, Outputs, Record, Result, Sample, Targets
@@ -84,3 +85,10 @@ class Task:
     views: ViewSampler
     renames: Callable[[dict[str, Any]], dict[str, Any]]  # official state-dict names -> ours
     official: Callable[[dict[str, Any]], dict[str, Any]]  # ours -> official
+    precision: torch.dtype = torch.float32  # of inference; weights and results stay float32
+
+    def infer(self, batch: Batch, device: torch.device, aux: bool = False) -> Outputs:
+        """What the model says of a batch, without gradients."""
+        mixed = self.precision != torch.float32
+        with torch.inference_mode(), torch.autocast(device.type, self.precision, enabled=mixed):
+            return self.model(batch.images.to(device), batch.sizes, aux=aux)

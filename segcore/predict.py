@@ -8,24 +8,26 @@ for result in predictor(["street.jpg", array]):
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from segcore.build import build_task, catalogs, data_root
 from segcore.config import Config, load_config
+from segcore.contracts import Task
 from segcore.data.catalog import dataset_metadata
 from segcore.data.dataset import read_image
 from segcore.engine.weights import load_weights, read_checkpoint
-from segcore.errors import ConfigError, DataError
+from segcore.errors import ConfigError, DataError, WeightsError
 from segcore.structures import Batch, Frame, Metadata, Outputs, Record, Result, Sample
 
 logger = logging.getLogger(__name__)
 
-ImageLike = str | Path | np.ndarray
+ImageLike = str | Path | np.ndarray | Image.Image
 
 
 class Predictor:
@@ -34,7 +36,7 @@ class Predictor:
     Args:
         config: path of a YAML file, or a loaded Config.
         weights: checkpoint; None takes the config's MODEL.WEIGHTS, "" leaves the model random.
-        opts: `KEY VALUE` pairs laid over the config, e.g. ["MODEL.DEVICE", "cpu"].
+        opts: `KEY VALUE` pairs laid over the YAML file, e.g. ["MODEL.DEVICE", "cpu"].
     """
 
     def __init__(
@@ -43,26 +45,31 @@ class Predictor:
         weights: str | Path | None = None,
         opts: Sequence[str] = (),
     ) -> None:
+        if isinstance(config, Config) and opts:
+            raise ConfigError(
+                f"opts {list(opts)} are laid over a file, but a loaded Config is given; lay them"
+                " over it before: load_config(path, opts)"
+            )
         self.cfg = cfg = config if isinstance(config, Config) else load_config(config, opts)
+        self.device = _device(cfg.MODEL.DEVICE)
         path = cfg.MODEL.WEIGHTS if weights is None else str(weights)
         checkpoint: dict[str, Any] = read_checkpoint(path) if path else {}
         self.metadata = _metadata(cfg, checkpoint)
         self.task = build_task(cfg, self.metadata)
         if path:
-            load_weights(self.task.model, checkpoint, self.task.renames)
+            _load(self.task, checkpoint, path)
         else:
             logger.warning("no weights given: the model is random, and so are its results")
-        self.device = _device(cfg.MODEL.DEVICE)
         self.task.model.to(self.device).eval()
 
     def __call__(self, images: ImageLike | Sequence[ImageLike]) -> list[Result]:
         """One Result an image, in order, at each image's own size.
 
         Args:
-            images: paths, or uint8 RGB arrays (H, W, 3). They go through the model in batches of
-                TEST.BATCH_SIZE, so a long list needs no more memory than a short one.
+            images: paths, uint8 RGB arrays (H, W, 3), or images of PIL. They go through the model
+                in batches of TEST.BATCH_SIZE, so a long list needs no more memory than a short one.
         """
-        images = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
+        images = _listed(images)
         step = max(1, self.cfg.TEST.BATCH_SIZE)
         results = []
         for start in range(0, len(images), step):
@@ -72,20 +79,17 @@ class Predictor:
 
     def outputs(self, images: ImageLike | Sequence[ImageLike]) -> Outputs:
         """The raw logits of all images as one padded batch."""
-        images = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
+        images = _listed(images)
+        if not images:
+            raise DataError("outputs([]): a batch holds at least one image; give paths or arrays")
         return self._forward(Batch.collate([self.sample(x, i) for i, x in enumerate(images)]))
 
     def sample(self, image: ImageLike, number: int = 0) -> Sample:
         """An image, read and resized as the config's test settings say; safe to call in threads."""
-        if isinstance(image, np.ndarray):
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                raise DataError(
-                    f"image {number}: got {image.dtype} of shape {image.shape}; expected a uint8"
-                    " RGB array (H, W, 3); BGR images of OpenCV need image[..., ::-1]"
-                )
-            pixels, name = image, str(number)
-        else:
+        if isinstance(image, str | Path):
             pixels, name = read_image(Path(image)), str(image)
+        else:
+            pixels, name = _pixels(image, number), str(number)
         record = Record(name, (pixels.shape[0], pixels.shape[1]), (Frame(Path(name)),))
         return self.task.views.test(pixels, record)
 
@@ -96,8 +100,40 @@ class Predictor:
             return self.task.postprocess(self._forward(batch, aux=False), batch)
 
     def _forward(self, batch: Batch, aux: bool = True) -> Outputs:
-        with torch.inference_mode():
-            return self.task.model(batch.images.to(self.device), batch.sizes, aux=aux)
+        return self.task.infer(batch, self.device, aux)
+
+
+def _listed(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
+    """One image is a list of one."""
+    one = isinstance(images, str | Path | np.ndarray | Image.Image | torch.Tensor)
+    if one or not isinstance(images, Iterable):
+        return [images]  # type: ignore[list-item]  # `sample` looks at what it is
+    return list(images)
+
+
+def _pixels(image: object, number: int) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an image that is no file; DataError for what is none."""
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        advice = "; a tensor (3, H, W) of 0..255 needs .permute(1, 2, 0).byte().cpu().numpy()"
+        raise DataError(
+            f"image {number}: got {type(image).__name__}; expected a path, a uint8 RGB array"
+            f" (H, W, 3) or an image of PIL{advice if isinstance(image, torch.Tensor) else ''}"
+        )
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise DataError(
+            f"image {number}: got {image.dtype} of shape {image.shape}; expected a uint8"
+            " RGB array (H, W, 3) with pixels; BGR images of OpenCV need image[..., ::-1]"
+        )
+    return image
+
+
+def _load(task: Task, checkpoint: dict[str, Any], path: str) -> None:
+    try:
+        load_weights(task.model, checkpoint, task.renames, complete=True)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
 
 
 def _metadata(cfg: Config, checkpoint: dict[str, Any]) -> Metadata:
@@ -121,4 +157,13 @@ def _device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         logger.warning("MODEL.DEVICE is %s but there is no CUDA here: using the CPU", name)
         return torch.device("cpu")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # no such word; not in this build or machine
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"MODEL.DEVICE {name!r} cannot be used here ({reason}); expected cpu, cuda, cuda:1"
+            " ..., mps, or auto for the best there is"
+        ) from None
+    return device

@@ -1,6 +1,8 @@
 """What a model costs: parameters, FLOPs and time, by part.
 
 python tools/analyze.py --config-file configs/....yaml [--size 800 1216] [--opts KEY VALUE ...]
+
+Legend of one-letter names: T views of the image.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +23,25 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segcore.errors import ConfigError, DataError, WeightsError
 from segcore.predict import Predictor
-from segcore.structures import Batch, Frame, Record
+from segcore.structures import Batch, Frame, Record, Sample
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--size", type=positive, nargs=2, default=(800, 1216), metavar=("H", "W"))
+    parser.add_argument("--repeat", type=positive, default=3)
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ..., last")
+    return parser.parse_args()
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 def timed_parts(model: nn.Module, run: Callable[[], object], repeat: int) -> dict[str, float]:
@@ -54,28 +76,36 @@ def _now() -> float:
     return time.perf_counter()
 
 
+def noise(predictor: Predictor, height: int, width: int) -> Batch:
+    """One image of noise, with as many views as the config looks at; each is (height, width)."""
+    record = Record("analyze", (height, width), (Frame(Path("noise")),))
+    seen = predictor.task.views.test(np.zeros((height, width, 3), np.uint8), record)
+    views = torch.randint(0, 256, (len(seen.views), 3, height, width), dtype=torch.uint8)
+    sizes = torch.tensor([[height, width]]).expand(len(views), 2)
+    return Batch.collate([Sample(views, sizes, seen.boxes, None, record)]).to(predictor.device)
+
+
 def main(args: argparse.Namespace) -> None:
     predictor = Predictor(args.config_file, "", args.opts)
     model, (height, width) = predictor.task.model, args.size
-    record = Record("analyze", (height, width), (Frame(file=args.config_file),))
-    images = torch.randint(0, 256, (1, 1, 3, height, width), dtype=torch.uint8)
-    sizes = torch.tensor([[[height, width]]])
-    boxes = torch.tensor([[[0, 0, width, height]]])
-    batch = Batch(images.to(predictor.device), sizes, boxes, [], [record])
+    model.requires_grad_(False)  # torch's counter hooks into the graph of what has gradients
+    batch = noise(predictor, height, width)
 
     with torch.inference_mode():
-        with FlopCounterMode(model, display=False, depth=2) as counter:
+        with FlopCounterMode(display=False) as counter:
             outputs = model(batch.images, batch.sizes)
         times = timed_parts(model, lambda: model(batch.images, batch.sizes), args.repeat)
         start = _now()
         predictor.task.postprocess(outputs, batch)
         times["postprocess"] = (_now() - start) * 1000
 
-    flops = {name.split(".")[-1]: sum(c.values()) for name, c in counter.get_flop_counts().items()}
-    table = Table("part", "parameters, M", "GFLOP", "ms", title=f"{height}x{width}")
+    flops = {name: sum(c.values()) for name, c in counter.get_flop_counts().items()}
+    T = batch.images.shape[1]
+    title = f"{height}x{width}" + (f", {T} views of this size" if T > 1 else "")
+    table = Table("part", "parameters, M", "GFLOP", "ms", title=title)
     for name, child in model.named_children():
         count = sum(p.numel() for p in child.parameters()) / 1e6
-        gflop = flops.get(name, 0) / 1e9
+        gflop = flops.get(f"{type(model).__name__}.{name}", 0) / 1e9
         table.add_row(name, f"{count:.2f}", f"{gflop:.1f}", f"{times.get(name, 0):.0f}")
     count = sum(p.numel() for p in model.parameters()) / 1e6
     total = counter.get_total_flops() / 1e9
@@ -86,14 +116,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config-file", required=True)
-    parser.add_argument("--size", type=int, nargs=2, default=(800, 1216), metavar=("H", "W"))
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ..., last")
     try:
-        main(parser.parse_args())
+        main(parse_args())
     except (ConfigError, DataError, WeightsError) as problem:
         raise SystemExit(f"error: {problem}") from None

@@ -64,6 +64,12 @@ def timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 CLASSES = re.compile(r"^criterion\.empty_weight$|^sem_seg_head\.predictor\.class_embed\.")
 
+FORMER = re.compile(r"^(module\.)*(sem_seg_head|(decoder\.)?decoder\.query_feat)\.")
+MARKS = {  # one name that every file of the kind holds
+    "swin": "layers.0.downsample.reduction.weight",  # timm's has it in the next stage
+    "torchvision": "layer1.0.conv1.weight",
+}  # timm has networks of every kind
+
 BACKBONES: dict[str, tuple[Callable[[Mapping[str, Tensor]], dict[str, Tensor]], str]] = {
     "swin": (dict, "third_party"),
     "torchvision": (torchvision_names, "torchvision"),
@@ -75,6 +81,7 @@ def convert(kind: str, source: Path) -> dict[str, Any]:
     """What the file will hold."""
     state = read_checkpoint(source)["model"]
     if kind in BACKBONES:
+        check_kind(kind, state, source)
         names, author = BACKBONES[kind]
         return {"model": names(state), "__author__": author, "matching_heuristics": True}
     named = official(state)
@@ -90,6 +97,20 @@ def convert(kind: str, source: Path) -> dict[str, Any]:
     return {"model": named, "__author__": "segcore"}
 
 
+def check_kind(kind: str, state: Mapping[str, Tensor], source: Path) -> None:
+    """WeightsError where the file is no backbone of this kind."""
+    mark = MARKS.get(kind)
+    whole = any(FORMER.match(name) for name in state)
+    if state and not whole and (mark is None or mark in state):
+        return
+    bare = "say what it is: swin (Microsoft's names), torchvision (a ResNet) or timm"
+    raise WeightsError(
+        f"{source}: is no backbone of the kind {kind}: it holds"
+        f" {', '.join(list(state)[:3]) or 'no tensor'} ...; expected"
+        f" {mark or 'a network alone'}; {'for a whole model say official' if whole else bare}"
+    )
+
+
 class _Portable(pickle.Pickler):
     """Arrays as calls of numpy.ndarray, which every version of NumPy can read."""
 
@@ -97,6 +118,11 @@ class _Portable(pickle.Pickler):
         if type(obj) is np.ndarray:
             return np.ndarray, (obj.shape, obj.dtype.str, bytearray(obj.tobytes()))
         return NotImplemented
+
+
+def _plain(value: Tensor) -> Tensor:
+    """NumPy has no bfloat16."""
+    return value.float() if value.dtype == torch.bfloat16 else value
 
 
 def write(content: dict[str, Any], goal: Path) -> None:
@@ -108,7 +134,7 @@ def write(content: dict[str, Any], goal: Path) -> None:
             if goal.suffix == ".pkl":
                 model = content["model"]
                 for name, value in list(model.items()):
-                    model[name] = value.numpy()
+                    model[name] = _plain(value).numpy()
                 _Portable(stream, protocol=4).dump(content)
             else:
                 torch.save(content, stream)

@@ -3,31 +3,33 @@
     python tools/demo.py --config-file configs/....yaml --input 'photos/*.jpg' more.png \\
         --output out/ --opts MODEL.WEIGHTS model_final.pkl
 
-Stopped half-way, it goes on where it was: an image whose results are there is not done again.
+photo.jpg becomes out/photo.png and out/photo.json, in the folders that it has below the input; two
+that would share a name get longer ones. Stopped half-way, it goes on where it was: an image whose
+results are there is not done again.
 """
 
 from __future__ import annotations
 
 import argparse
-import glob
 import logging
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from demo_files import ENDINGS, Job, at, find_images, plan, refuse_overwriting
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from segcore.data.dataset import read_image
+from segcore.engine.memory import keep_freed_memory
 from segcore.errors import ConfigError, DataError, WeightsError
 from segcore.evaluation.writers import coco_json, id_png, panoptic_png, write_json, write_png
 from segcore.predict import Predictor
 from segcore.structures import Metadata, Panoptic, Result, Sample
 from segcore.visualize import draw
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,34 +50,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def find_images(inputs: list[str]) -> list[Path]:
-    """All images named, in order, each once."""
-    found: dict[Path, None] = {}
-    for text in inputs:
-        path = Path(text).expanduser()
-        if path.is_dir():
-            hits = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-        elif path.is_file():
-            hits = [path]
-        else:
-            hits = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
-        if not hits:
-            raise DataError(f"--input {text}: no image there; give files, a glob or a directory")
-        found.update(dict.fromkeys(hits))
-    return list(found)
-
-
-def output_names(images: list[Path]) -> list[Path]:
-    """Where each image's results go below the output: its name, unless two share it."""
-    stems = [image.stem for image in images]
-    if len(set(stems)) == len(stems):
-        return [Path(stem) for stem in stems]
-    full = [image.name.replace(".", "_") for image in images]
-    if len(set(full)) == len(full):
-        return [Path(name) for name in full]
-    return [Path(f"{i:06d}_{name}") for i, name in enumerate(full)]
-
-
 def confident(panoptic: Panoptic, threshold: float) -> Panoptic:
     """Entities under the threshold leave the map; no score is too low for it otherwise."""
     kept = [s for s in panoptic.segments if s.score >= threshold]
@@ -92,25 +66,25 @@ def write(result: Result, image: Path, name: Path, metadata: Metadata, threshold
         result = replace(result, panoptic=confident(result.panoptic, threshold))
     pixels = read_image(image)
     picture = draw(pixels, result, metadata, threshold=threshold)
-    write_png(name.with_suffix(".png"), picture)
+    write_png(at(name, ".png"), picture)
     content: dict[str, object] = {"file_name": str(image), "size": list(pixels.shape[:2])}
     if result.panoptic is not None:
         png, segments = panoptic_png(result.panoptic, metadata)
-        write_png(name.with_name(f"{name.name}_panoptic.png"), png)
+        write_png(at(name, "_panoptic.png"), png)
         content["panoptic"] = {
             "file_name": f"{name.name}_panoptic.png",
             "segments_info": segments,
         }
         if entities:  # one number a pixel, for programs that want no colours
             content["entities"] = {"file_name": f"{name.name}_entities.png"}
-            write_png(name.with_name(f"{name.name}_entities.png"), id_png(result.panoptic))
+            write_png(at(name, "_entities.png"), id_png(result.panoptic))
     if result.instances is not None:
         found = coco_json(result, image.stem, metadata)
         content["instances"] = [x for x in found if x["score"] >= threshold]
     if result.semantic is not None:
-        write_png(name.with_name(f"{name.name}_semantic.png"), result.semantic.numpy())
+        write_png(at(name, "_semantic.png"), result.semantic.numpy())
         content["semantic"] = {"file_name": f"{name.name}_semantic.png"}
-    write_json(name.with_suffix(".json"), content)
+    write_json(at(name, ".json"), content)
 
 
 def batches(
@@ -141,32 +115,66 @@ def batches(
         yield batch
 
 
-def main(args: argparse.Namespace) -> int:
-    images = find_images(args.input)
-    names = [args.output / name for name in output_names(images)]
-    args.output.mkdir(parents=True, exist_ok=True)
-    if not args.overwrite:
-        left = [i for i, name in enumerate(names) if not name.with_suffix(".json").exists()]
-        if len(left) < len(images):
-            print(f"{len(images) - len(left)} of {len(images)} are done already; going on")
-        images, names = [images[i] for i in left], [names[i] for i in left]
-    if not images:
-        print(f"nothing left to do in {args.output}")
-        return 0
-    crops = [] if args.num_crops is None else ["ENTITY.CROP_SAMPLE_NUM_TEST", str(args.num_crops)]
-    predictor = Predictor(args.config_file, args.weights, [*crops, *args.opts])
+def make_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"--output {output}: cannot be a directory ({error.strerror}); name another one"
+        ) from None
+
+
+@contextmanager
+def whole(name: Path) -> Iterator[None]:
+    """All files of an image or, also after Ctrl-C, none: a PNG without JSON is never ours."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{name}: the results cannot be written ({error}); make room there and start again:"
+            " what is done is not done anew"
+        ) from error
+    finally:
+        if not at(name, ".json").exists():
+            for ending in ENDINGS:
+                at(name, ending).unlink(missing_ok=True)
+
+
+def segment(predictor: Predictor, jobs: list[Job], args: argparse.Namespace) -> list[str]:
+    """Do it; returns what was wrong with images that were left out."""
     failed: list[str] = []
     columns = (TextColumn("segmenting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
-        bar = progress.add_task("", total=len(images))
+        bar = progress.add_task("", total=len(jobs))
+        images = [job.photo.file for job in jobs]
         for batch in batches(predictor, images, args.batch_size, failed):
             results = predictor.results([sample for _, sample in batch])
             for (i, _), result in zip(batch, results, strict=True):
-                write(result, images[i], names[i], predictor.metadata, args.confidence_threshold)
+                name, threshold = args.output / jobs[i].name, args.confidence_threshold
+                with whole(name):
+                    write(result, images[i], name, predictor.metadata, threshold)
             progress.advance(bar, len(batch))
+    return failed
+
+
+def main(args: argparse.Namespace) -> int:
+    photos = find_images(args.input, args.output)
+    refuse_overwriting(photos, args.output)
+    make_folder(args.output)
+    jobs = plan(photos, args.output)
+    left = [job for job in jobs if args.overwrite or not job.done]
+    if len(left) < len(jobs):
+        print(f"{len(jobs) - len(left)} of {len(jobs)} are done already; going on")
+    if not left:
+        print(f"nothing left to do in {args.output}")
+        return 0
+    crops = [] if args.num_crops is None else ["ENTITY.CROP_SAMPLE_NUM_TEST", str(args.num_crops)]
+    keep_freed_memory()
+    predictor = Predictor(args.config_file, args.weights, [*crops, *args.opts])
+    failed = segment(predictor, left, args)
     for message in failed:
         print(f"skipped: {message}", file=sys.stderr)
-    print(f"{len(images) - len(failed)} images done, {len(failed)} skipped; see {args.output}")
+    print(f"{len(left) - len(failed)} images done, {len(failed)} skipped; see {args.output}")
     return 1 if failed else 0
 
 
@@ -174,5 +182,5 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         sys.exit(main(parse_args()))
-    except (ConfigError, DataError, WeightsError) as problem:
+    except (ConfigError, DataError, WeightsError, OSError) as problem:
         sys.exit(f"error: {problem}")

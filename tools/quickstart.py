@@ -63,11 +63,14 @@ def main(args: argparse.Namespace) -> None:
     os.environ["DETECTRON2_DATASETS"] = str(data)
     opts = ["OUTPUT_DIR", str(out), "DATASETS.CATALOGS", f"[{data / 'scenes.yaml'}]"]
     opts += args.opts
+    curves = out / "training.jsonl"
+    if curves.exists():  # of an earlier run: this one goes on with them
+        shutil.move(curves, out / "metrics.json")
     train(out, opts)
     written = pictures(out, opts)
     results = json.loads((out / "inference" / "scenes_val" / "metrics.json").read_text())
     if (out / "metrics.json").exists():  # one line a step until now: the curves of the training
-        shutil.move(out / "metrics.json", out / "training.jsonl")
+        shutil.move(out / "metrics.json", curves)
     write_json(out / "metrics.json", results)
     print(
         f"\nOn {args.val} scenes never trained on, after {(time.time() - start) / 60:.1f} minutes:"

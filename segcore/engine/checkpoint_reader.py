@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import os
 import pickle
 import re
@@ -12,6 +13,7 @@ import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +26,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from segcore.errors import WeightsError
+
+logger = logging.getLogger(__name__)
 
 DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/"  # what detectron2:// stands for
 
@@ -197,13 +201,17 @@ def locate(path: str) -> Path:
                 " (or set SEGCORE_WEIGHTS to your folder), or start from scratch with"
                 " MODEL.WEIGHTS ''"
             )
+        logger.info("%s: %s is taken", path, file)
         return file
     file = Path(path).expanduser()
-    if not file.exists() and (cache / file.name).is_file():
+    bare = file.name == path  # in a path that was mistyped, the name alone says little
+    if not file.exists() and bare and (cache / file.name).is_file():
+        logger.info("%s: %s is taken", path, cache / file.name)
         return cache / file.name
     if not file.exists():
+        other = f", nor {path} in {cache}" if bare else ""
         raise WeightsError(
-            f"{file}: file not found, nor {file.name} in {cache}; MODEL.WEIGHTS names a checkpoint"
+            f"{file}: file not found{other}; MODEL.WEIGHTS names a checkpoint"
             " (tools/convert_weights.py makes one of ImageNet weights), or is '' to start from"
             " scratch"
         )
@@ -211,7 +219,9 @@ def locate(path: str) -> Path:
 
 
 def _in_package(path: str) -> Path:
-    package = find_spec(path.removeprefix("package://"))
+    package = None
+    with suppress(ModuleNotFoundError, ValueError):  # of a parent that is missing, or no name
+        package = find_spec(path.removeprefix("package://"))
     folders = package.submodule_search_locations if package else None
     files = [f for folder in folders or () for f in sorted(Path(folder).rglob("*.pth"))]
     if not files:

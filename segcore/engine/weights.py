@@ -47,7 +47,7 @@ class Report:
 
     def suspicious(self) -> str:
         """What the user should know; empty if all went as it should."""
-        lost = [n for n in self.unused if not CLASSIFIER.search(n)]
+        lost = [n for n in self.unused if not (CLASSIFIER.search(n) or OPTIONAL.search(n))]
         random = [n for n in self.reinitialised if re.match(r"backbone\.(?!norm\d\.)", n)]
         if random:
             return f"{len(random)} tensors of the backbone stay random ({_summary(random)})"
@@ -74,6 +74,7 @@ def load_weights(
     renames: Callable[[dict[str, Any]], dict[str, Any]],
     *,
     classes: Sequence[str] = (),
+    complete: bool = False,
 ) -> Report:
     """Load what fits, by name, and say what became of everything.
 
@@ -86,7 +87,9 @@ def load_weights(
         source: a path, what `read_checkpoint` returned, or a plain state dict.
         renames: official names -> the model's.
         classes: names of the model's classes, in order.
+        complete: the model is to be used as it is: WeightsError where a tensor would stay random.
     """
+    where = "" if isinstance(source, Mapping) else f"{source}: "
     content = source if isinstance(source, Mapping) else read_checkpoint(source)
     nested = isinstance(content.get("model"), Mapping)
     given = tensors(content["model"] if nested else content)
@@ -95,34 +98,59 @@ def load_weights(
     renamed = renames(dict(given))
     if not set(renamed) & set(own):
         renamed = backbone_state(own, given)
-    report, fitting = Report(renamed=sorted((set(renamed) - set(given)) & set(own))), {}
-    by_name = classes and known and _plain(classes) != _plain(known)
-    for name, value in renamed.items():
-        if name not in own:
-            report.unused.append(name)
-        elif name.endswith(CLASS_HEAD) and by_name:
-            _copy_rows(name, value, own[name], _plain(known), _plain(classes), fitting, report)
-        elif value.shape == own[name].shape:
-            fitting[name] = value
-        else:
-            _fit(name, value, own[name], fitting, report)
+    report, fitting = _match(renamed, own, _plain(known), _plain(classes))
+    report.renamed = sorted((set(renamed) - set(given)) & set(own))
     if not fitting:
         some = ", ".join(list(given)[:3]) or "no tensor"
-        where = "" if isinstance(source, Mapping) else f"{source}: "
         raise WeightsError(
             f"{where}no tensor of this checkpoint fits the model; it holds {some} ...; is it of"
             " another architecture than the config's?"
         )
-    explained = {text.split(" ")[0] for text in report.reinitialised}
-    report.reinitialised += [
-        n for n in own if n not in fitting and n not in explained and not OPTIONAL.search(n)
-    ]
-    report.loaded = sorted(fitting)
+    if complete:
+        _check_complete(report, where)
     model.load_state_dict(fitting, strict=False)
     logger.info("weights:\n%s", report)
     if trouble := report.suspicious():
         logger.warning("weights: %s; is this the checkpoint of another model?", trouble)
     return report
+
+
+def _match(
+    renamed: Mapping[str, Tensor], own: Mapping[str, Tensor], known: list[str], wanted: list[str]
+) -> tuple[Report, dict[str, Tensor]]:
+    """What becomes of each tensor, and those that fit; `known`, `wanted`: classes of the two."""
+    report, fitting = Report(), {}
+    by_name = known and wanted and known != wanted
+    for name, value in renamed.items():
+        if name not in own:
+            report.unused.append(name)
+        elif name.endswith(CLASS_HEAD) and by_name:
+            _copy_rows(name, value, own[name], known, wanted, fitting, report)
+        elif value.shape == own[name].shape:
+            fitting[name] = value
+        else:
+            _fit(name, value, own[name], fitting, report)
+    explained = {text.split(" ")[0] for text in report.reinitialised}
+    report.reinitialised += [
+        n for n in own if n not in fitting and n not in explained and not OPTIONAL.search(n)
+    ]
+    report.loaded = sorted(fitting)
+    return report, fitting
+
+
+def _check_complete(report: Report, where: str) -> None:
+    """Buffers that the model computes itself are not listed in the report, so may be missing."""
+    if report.reinitialised:
+        raise WeightsError(
+            f"{where}these are weights to start a training from, not a trained model; missing:"
+            f" {_summary(report.reinitialised)}; give a checkpoint of a finished training, or the"
+            " config that this one was trained with"
+        )
+    if report.resized:
+        logger.warning(
+            "%sthe checkpoint is of another config: %s changed to fit; expect worse results",
+            where, _summary(report.resized),
+        )  # fmt: skip
 
 
 def _plain(names: Sequence[str]) -> list[str]:
@@ -156,7 +184,9 @@ def _fit(name: str, value: Tensor, own: Tensor, fitting: dict[str, Tensor], repo
         report.reinitialised.append(f"{name} ({len(value)} -> {len(own)} classes)")
     elif name.endswith(QUERIES) and value.shape[1:] == own.shape[1:]:
         more = -(-len(own) // len(value))
-        jitter = 0.01 * torch.randn_like(own) * (torch.arange(len(own)) >= len(value))[:, None]
+        same = torch.Generator().manual_seed(0)  # on every rank: their models must be one
+        jitter = 0.01 * torch.randn(own.shape, generator=same)
+        jitter[: len(value)] = 0
         fitting[name] = value.repeat(more, 1)[: len(own)].to(own) + jitter.to(own)
         report.resized.append(f"{name} ({len(value)} -> {len(own)} queries)")
     elif name.endswith("relative_position_bias_table") and value.shape[1] == own.shape[1]:

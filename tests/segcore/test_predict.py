@@ -1,0 +1,89 @@
+"""The Python API: what it takes, and what it refuses."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import make_dataset
+
+from segcore.config import load_config
+from segcore.errors import ConfigError, DataError, WeightsError
+from segcore.predict import Predictor
+
+CPU = ["MODEL.DEVICE", "cpu"]
+GREY = np.full((40, 60, 3), 128, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    return ["DATASETS.CATALOGS", f"[{make_dataset(tmp_path_factory.mktemp('data'))}]"]
+
+
+@pytest.fixture(scope="module")
+def config(root):
+    return root / "configs/tiny/panoptic_tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def predictor(config, catalog):
+    return Predictor(config, "", [*CPU, *catalog])
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((0, 60, 3), np.uint8), r"shape \(0, 60, 3\); expected .* with pixels"),
+        (np.zeros((60, 60), np.uint8), r"shape \(60, 60\); expected"),
+        (torch.zeros(3, 40, 60), r"got Tensor; expected .*permute\(1, 2, 0\)"),
+        (7, "got int; expected a path"),
+        (None, "got NoneType; expected a path"),
+    ],
+)
+def test_what_is_no_image_is_told(predictor, image, message):
+    for given in (image, [GREY, image]):
+        for call in (predictor, predictor.outputs):
+            with pytest.raises(DataError, match=message):
+                call(given)
+
+
+def test_images_of_pil_are_taken(predictor):
+    for image in (Image.fromarray(GREY), Image.new("L", (60, 40), 128)):
+        assert torch.equal(predictor.sample(image).views, predictor.sample(GREY).views)
+    (result,) = predictor(Image.fromarray(GREY))
+    assert result.panoptic.map.shape == (40, 60)
+    assert len(predictor(Image.fromarray(GREY) for _ in range(2))) == 2
+
+
+def test_no_images_at_all(predictor):
+    assert predictor([]) == []
+    with pytest.raises(DataError, match="at least one image"):
+        predictor.outputs([])
+
+
+@pytest.mark.parametrize("name", ["gpu", "cpu:x", "xpu:77"])
+def test_devices_that_are_not_here_are_told(config, catalog, name):
+    with pytest.raises(ConfigError, match=f"MODEL.DEVICE '{name}' .*expected cpu, cuda"):
+        Predictor(config, "", ["MODEL.DEVICE", name, *catalog])
+
+
+def test_options_are_not_dropped_where_a_config_is_given(config, catalog):
+    cfg = load_config(config, [*CPU, *catalog])
+    with pytest.raises(ConfigError, match="load_config"):
+        Predictor(cfg, "", ["TEST.BATCH_SIZE", "2"])
+    assert Predictor(cfg, "").cfg is cfg
+
+
+def test_a_start_for_training_is_no_model_to_look_with(config, catalog, predictor, tmp_path):
+    state = predictor.task.model.state_dict()
+    torch.save(state, tmp_path / "whole.pth")
+    again = Predictor(config, tmp_path / "whole.pth", [*CPU, *catalog])
+    assert torch.equal(
+        again.outputs(GREY).layers[-1].masks, predictor.outputs(GREY).layers[-1].masks
+    )
+    torch.save(
+        {k: v for k, v in state.items() if k.startswith("backbone.")}, tmp_path / "start.pth"
+    )
+    opts = [*CPU, *catalog, "MODEL.WEIGHTS", str(tmp_path / "start.pth")]
+    for weights in (None, tmp_path / "start.pth"):
+        with pytest.raises(WeightsError, match=r"start\.pth: .*not a trained model; missing"):
+            Predictor(config, weights, opts)

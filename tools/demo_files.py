@@ -1,0 +1,159 @@
+"""Which images the demo segments, and where the results of each go.
+
+No image's results take the place of another's, of an image, or of a file that is not the demo's;
+and a name once given stays, whatever images come later.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from segcore.errors import DataError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+ENDINGS = (".json", ".png", "_panoptic.png", "_entities.png", "_semantic.png")
+NUM_NAMES = 4  # from the image's own to one that holds its whole path
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """An image to segment."""
+
+    file: Path
+    root: Path  # the directory that was searched; the results have the same folders below theirs
+
+    @property
+    def identity(self) -> Path:
+        """The same for every way to write its path."""
+        return Path(os.path.abspath(self.file))
+
+    def names(self) -> list[Path]:
+        """Names for its results, the simplest first; each depends on this image alone."""
+        file, inside = self.identity, self.file.relative_to(self.root)
+        inside = Path(file.name) if ".." in inside.parts else inside
+        full = inside.with_name("_".join(filter(None, (file.stem, file.suffix[1:]))))
+        root = Path(os.path.abspath(self.root))
+        below = file.relative_to(file.anchor).with_name(full.name)
+        return [inside.with_name(file.stem), full, root.name / full, below]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An image, and where its results go."""
+
+    photo: Photo
+    name: Path  # below the output, without an ending
+    done: bool  # they are there
+
+    def files(self) -> set[Path]:
+        """All that may be written for it."""
+        return {at(self.name, ending) for ending in ENDINGS}
+
+
+def at(name: Path, ending: str) -> Path:
+    """The name with an ending; dots in the name stay (frame.0001)."""
+    return name.with_name(name.name + ending)
+
+
+def find_images(inputs: list[str], output: Path) -> list[Photo]:
+    """All images named, in order, each once; what lies below the output is a result, not an image.
+
+    A file that is named itself is taken wherever it lies.
+    """
+    found: dict[Path, Photo] = {}
+    results = output.resolve()
+    for text in inputs:
+        root = path = Path(text).expanduser()
+        if path.is_file():
+            found.setdefault(Photo(path, path.parent).identity, Photo(path, path.parent))
+            continue
+        if path.is_dir():
+            hits = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        else:
+            hits = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
+            while any(sign in str(root) for sign in "*?["):
+                root = root.parent
+        hits = [p for p in hits if p.is_file()]
+        if not hits:
+            raise DataError(f"--input {text}: no image there; give files, a glob or a directory")
+        for photo in (Photo(p, root) for p in hits if results not in p.resolve().parents):
+            found.setdefault(photo.identity, photo)
+    if not found:
+        raise DataError(
+            f"--input {' '.join(inputs)}: all images there lie below --output {output}, so they"
+            " are taken for results; name another output"
+        )
+    return list(found.values())
+
+
+def refuse_overwriting(photos: list[Photo], output: Path) -> None:
+    """DataError where the results of an image, under its simplest name, would replace an image."""
+    images = {photo.file.resolve() for photo in photos}
+    for photo in photos:
+        name = output / photo.names()[0]
+        folder = name.parent.resolve()
+        for target in (folder / at(name, ending).name for ending in ENDINGS):
+            if target in images:
+                raise DataError(
+                    f"{target}: is an input that the results of {photo.file} would replace; name"
+                    " another --output"
+                )
+
+
+def holder(file: Path) -> Path | None:
+    """The image whose results a JSON file holds; the file itself if it is not one of ours."""
+    try:
+        content = json.loads(file.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return file
+    name = content.get("file_name") if isinstance(content, dict) else None
+    return Path(os.path.abspath(name)) if isinstance(name, str) else file
+
+
+def finished(photos: list[Photo], output: Path) -> list[Job]:
+    """Images whose results are there, under whatever name."""
+    jobs: list[Job] = []
+    taken: set[Path] = set()
+    for photo in photos:
+        for job in (Job(photo, name, done=True) for name in photo.names()):
+            if holder(output / at(job.name, ".json")) == photo.identity and not job.files() & taken:
+                jobs.append(job)
+                taken |= job.files()
+                break
+    return jobs
+
+
+def is_free(name: Path, output: Path) -> bool:
+    """Whether all files of the name are missing, or hold results of an image that is gone."""
+    image = holder(output / at(name, ".json"))
+    if image is not None:
+        return not image.exists()
+    return not any((output / at(name, ending)).exists() for ending in ENDINGS)
+
+
+def plan(photos: list[Photo], output: Path) -> list[Job]:
+    """Results stay where they are; others get the simplest name that nobody else has or wants."""
+    jobs = {job.photo: job for job in finished(photos, output)}
+    taken = {file for job in jobs.values() for file in job.files()}
+    for level in range(NUM_NAMES):
+        asked = [Job(p, p.names()[level], done=False) for p in photos if p not in jobs]
+        wanted = Counter(file for job in asked for file in job.files())
+        for job in asked:
+            alone = all(wanted[file] == 1 and file not in taken for file in job.files())
+            if alone and is_free(job.name, output):
+                jobs[job.photo] = job
+                taken |= job.files()
+    for photo in photos:
+        if photo not in jobs:
+            raise DataError(
+                f"{photo.file}: its results would have the names of others in --output {output},"
+                f" even as {photo.names()[-1]}; name another output for it"
+            )
+    return [jobs[photo] for photo in photos]
