@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import secrets
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +56,15 @@ def test(
     fabric: Fabric,
     write: bool = False,
     infer: Callable[[Batch], list[Result]] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
     """Evaluate on every test set; metrics go to OUTPUT_DIR/inference/<name>/metrics.json.
 
     Args:
         trained: the classes of the model.
-        write: all predictions go there too.
+        write: all predictions go there too, and a file that cannot be written is an error.
         infer: with test-time augmentation; then the folder is inference_TTA.
+        stop: asked between batches; the data sets done before count.
     """
     results: dict[str, float] = {}
     for name in cfg.DATASETS.TEST:
@@ -70,20 +74,39 @@ def test(
         folder = top / name.replace("/", "_").strip("._")
         shown = metadata.as_entities() if cfg.ENTITY.ENABLE else metadata
         keep = Predictions(folder, shown, fabric.global_rank) if write else None
-        found = evaluate(task, loader, build.build_evaluators(cfg, metadata), fabric, keep, infer)
+        judges = build.build_evaluators(cfg, metadata)
+        found = evaluate(task, loader, judges, fabric, keep, infer, stop)
+        if found is None:
+            logger.warning("%s: evaluation left, as a signal asked for", name)
+            break
         fabric.barrier()
         if keep and fabric.is_global_zero:
             keep.join(fabric.world_size)
         if fabric.is_global_zero:
-            write_json(folder / "metrics.json", found)
-            logger.info("%s\n%s\n%s", name, format_table(found), folder / "metrics.json")
+            tell(name, found, folder / "metrics.json", needed=write)
         many = len(cfg.DATASETS.TEST) > 1
         results |= {f"{name}/{k}" if many else k: v for k, v in found.items()}
     return results
 
 
-def train(cfg: Config, args: argparse.Namespace, fabric: Fabric) -> int:
+def tell(name: str, found: dict[str, float], file: Path, needed: bool) -> None:
+    """Metrics to the log and to a file; hours of training are worth more than the file."""
+    logger.info("%s\n%s", name, format_table(found))
+    try:
+        write_json(file, found)
+    except OSError as error:
+        problem = f"{file}: could not be written ({error}); free some disk space"
+        if needed:
+            raise OSError(problem) from error
+        logger.error("%s; training goes on", problem)
+        return
+    logger.info("%s", file)
+
+
+def train(cfg: Config, args: argparse.Namespace, fabric: Fabric, seed: int) -> int:
+    """Train on DATASETS.TRAIN, then judge; `seed` counts where SEED is below 0."""
     metadata, folder = build.train_metadata(cfg), Path(cfg.OUTPUT_DIR)
+    build.check_test_sets(cfg, metadata)
     task = build.build_task(cfg, metadata)
     book = log.RunLog(folder, cfg.SOLVER.MAX_ITER) if fabric.is_global_zero else None
     optimizer, schedule = build.build_optimizer(cfg, task.model)
@@ -91,22 +114,24 @@ def train(cfg: Config, args: argparse.Namespace, fabric: Fabric) -> int:
     trainer = Trainer(
         task, optimizer, schedule, fabric, **clip, accumulate=accumulate, log=book, folder=folder
     )
-    about = {"config": to_dict(cfg), "metadata": metadata.to_dict()}
-    run = Run(task, trainer, fabric, Checkpoints(folder), about)
-    if fabric.is_global_zero:
-        save_config(cfg, folder / "config.yaml")
-    if not (args.resume and run.resume()) and cfg.MODEL.WEIGHTS:
-        names = metadata.classes
-        load_weights(task.model, cfg.MODEL.WEIGHTS, task.renames, classes=names)
+    run = Run(task, trainer, fabric, Checkpoints(folder), {"metadata": metadata.to_dict()})
+    cfg, batches = start(cfg, run, args.resume, seed)
 
     def judge(iteration: int) -> None:
-        found = test(cfg, task, metadata, fabric)
+        if cfg.DATASETS.TEST:
+            run.save(iteration)  # whatever happens to the evaluation
+        found = test(cfg, task, metadata, fabric, stop=lambda: bool(trainer.signals.caught))
         if book and found:
             book.write({"iteration": iteration} | found, iteration)
 
-    batches = build.train_batches(cfg, task, fabric, trainer.iteration)
     every = [(cfg.SOLVER.CHECKPOINT_PERIOD, run.save), (cfg.TEST.EVAL_PERIOD, judge)]
-    done = trainer.fit(batches, cfg.SOLVER.MAX_ITER, every)
+    try:
+        done = trainer.fit(batches, cfg.SOLVER.MAX_ITER, every)
+    except (ConfigError, DataError, OSError):
+        if trainer.together:
+            run.save(trainer.iteration)
+            logger.error("ended by an error at iteration %d; see below", trainer.iteration)
+        raise
     run.save_as("model_final" if done else f"model_{max(trainer.iteration - 1, 0):07d}")
     if done:
         judge(trainer.iteration)
@@ -114,6 +139,29 @@ def train(cfg: Config, args: argparse.Namespace, fabric: Fabric) -> int:
         book.close()
         say_next(folder, trainer.iteration, done)
     return 0 if done or not book else 128 + (trainer.signals.caught or 15)
+
+
+def start(cfg: Config, run: Run, resume: bool, seed: int) -> tuple[Config, Iterator[Batch]]:
+    """The last checkpoint, or MODEL.WEIGHTS; the config with its seed filled in, and batches.
+
+    Checkpoints of an earlier run stay where they are until all was found to be right.
+    """
+    task, fabric, folder = run.task, run.fabric, Path(cfg.OUTPUT_DIR)
+    stored = run.resume() if resume else None
+    if stored is None and cfg.MODEL.WEIGHTS:
+        names = run.about["metadata"]["classes"]
+        load_weights(task.model, cfg.MODEL.WEIGHTS, task.renames, classes=names)
+    if stored and cfg.SEED < 0:  # or the stream of images would be another one
+        seed = max(stored["config"].get("SEED", 0), 0)
+    logger.info("SEED %d%s", seed, " (drawn; give it to repeat this run)" if cfg.SEED < 0 else "")
+    cfg = replace(cfg, SEED=seed)
+    batches = build.train_batches(cfg, task, fabric, run.trainer.iteration)
+    if stored is None:
+        run.begin()
+    run.about["config"] = to_dict(cfg)
+    if fabric.is_global_zero:
+        save_config(cfg, folder / "config.yaml")
+    return cfg, batches
 
 
 def say_next(folder: Path, iteration: int, done: bool) -> None:
@@ -143,7 +191,7 @@ def eval_only(cfg: Config, args: argparse.Namespace, fabric: Fabric) -> int:
     known = content.get("metadata")  # the classes as the checkpoint was trained with
     metadata = Metadata.from_dict(known) if known else build.train_metadata(cfg)
     task = build.build_task(cfg, metadata)
-    load_weights(task.model, content["model"], task.renames)
+    load_weights(task.model, content["model"], task.renames, complete=True)
     task.model.to(fabric.device)
     infer = build.build_augmented(cfg, task, fabric) if cfg.TEST.AUG.ENABLED else None
     test(cfg, task, metadata, fabric, write=True)
@@ -164,9 +212,10 @@ def main(args: argparse.Namespace) -> int:
         precision=build.precision(cfg),
     )
     log.set_up(Path(cfg.OUTPUT_DIR), fabric.global_rank)
+    seed = cfg.SEED if cfg.SEED >= 0 else fabric.broadcast(secrets.randbelow(2**31))
     # every rank draws its own random numbers; the weights are those of rank 0
-    fabric.seed_everything(max(cfg.SEED, 0) + fabric.global_rank, verbose=False)
-    return eval_only(cfg, args, fabric) if args.eval_only else train(cfg, args, fabric)
+    fabric.seed_everything(seed + fabric.global_rank, verbose=False)
+    return eval_only(cfg, args, fabric) if args.eval_only else train(cfg, args, fabric, seed)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from mask2former.build import (
     build_criterion,
     build_decoder,
     build_pixel_decoder,
+    flips,
 )
 from mask2former.criterion import Criterion
 from segcore.config import Config
@@ -89,7 +90,7 @@ def build_views(cfg: Config, metadata: Metadata) -> CropViews:
         stride=cfg.ENTITY.CROP_STRIDE_RATIO,
         num_train=cfg.ENTITY.CROP_SAMPLE_NUM_TRAIN,
         num_test=cfg.ENTITY.CROP_SAMPLE_NUM_TEST,
-        flip=cfg.INPUT.RANDOM_FLIP != "none",
+        flip=flips(cfg),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any
 
@@ -60,6 +59,15 @@ ONLY: dict[str, Any] = {
     "MODEL.SWIN.APE": False,
     "MODEL.SWIN.PATCH_NORM": True,
 }
+# names of the networks that are built here, in all systems that share them
+NETWORKS = {
+    "MODEL.SEM_SEG_HEAD.NAME": ("MaskFormerHead",),
+    "MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME": (
+        "MultiScaleMaskedTransformerDecoder",
+        "VideoMultiScaleMaskedTransformerDecoder",
+        "CropSharedMultiScaleMaskedTransformerDecoder",
+    ),
+}
 
 
 def build(cfg: Config, metadata: Metadata) -> Task:
@@ -107,6 +115,10 @@ def refuse_other_networks(cfg: Config) -> None:
                 f"{key} is {value!r}: only {only!r} is built here, the value of every published"
                 " configuration; remove the key"
             )
+    for key, names in NETWORKS.items():
+        value = reduce(getattr, key.split("."), cfg)
+        if value not in names:
+            raise ConfigError(f"{key} is {value!r}, which is not built here: {', '.join(names)}")
     tokens, queries = cfg.MODEL.SEM_SEG_HEAD.CONVS_DIM, cfg.MODEL.MASK_FORMER.HIDDEN_DIM
     if tokens != queries:
         raise ConfigError(
@@ -220,34 +232,57 @@ def build_views(cfg: Config, metadata: Metadata) -> StillViews:
     )
 
 
+def flips(cfg: Config) -> bool:
+    """Whether half of the training images are mirrored."""
+    kind = cfg.INPUT.RANDOM_FLIP
+    if kind not in ("horizontal", "none"):
+        raise ConfigError(
+            f"INPUT.RANDOM_FLIP is {kind!r}; expected horizontal or none (vertical is not"
+            " supported)"
+        )
+    return kind == "horizontal"
+
+
+def random_crop(cfg: Config) -> RandomCrop | None:
+    """The crops of training, None without them."""
+    crop = cfg.INPUT.CROP
+    if not crop.ENABLED:
+        return None
+    if crop.TYPE != "absolute":
+        raise ConfigError(
+            f"INPUT.CROP.TYPE is {crop.TYPE!r}; only absolute is supported, with INPUT.CROP.SIZE"
+            " [height, width] in pixels"
+        )
+    if len(crop.SIZE) != 2 or min(crop.SIZE) < 1:
+        raise ConfigError(
+            f"INPUT.CROP.SIZE is {crop.SIZE}; expected [height, width] in pixels, as"
+            " INPUT.CROP.TYPE is absolute"
+        )
+    return RandomCrop((int(crop.SIZE[0]), int(crop.SIZE[1])), crop.SINGLE_CATEGORY_MAX_AREA)
+
+
 def _large_scale_jitter(cfg: Config) -> list[Transform]:
     size, data = cfg.INPUT.IMAGE_SIZE, cfg.INPUT
-    flip: list[Transform] = [] if data.RANDOM_FLIP == "none" else [RandomFlip()]
+    flip: list[Transform] = [RandomFlip()] if flips(cfg) else []
     jitter = ResizeScale(data.MIN_SCALE, data.MAX_SCALE, size, size)
     return [*flip, jitter, FixedSizeCrop((size, size))]
 
 
 def _resize_and_crop(cfg: Config) -> list[Transform]:
-    data, crop = cfg.INPUT, cfg.INPUT.CROP
+    data, crop = cfg.INPUT, random_crop(cfg)
     sizes = data.MIN_SIZE_TRAIN
     sizes = (sizes,) if isinstance(sizes, int) else tuple(sizes)
     side = data.SIZE_DIVISIBILITY
-    if 0 < side < (max(crop.SIZE) if crop.ENABLED else max(sizes)):
+    if 0 < side < max(crop.size if crop else sizes):
         logger.warning(
             "INPUT.SIZE_DIVISIBILITY %d cuts what is larger off (as it always did): training sees"
             " the top left of its images; -1 turns it off", side,
         )  # fmt: skip
-    optional: list[tuple[bool, Callable[[], Transform]]] = [
-        (
-            crop.ENABLED,
-            lambda: RandomCrop(
-                (int(crop.SIZE[0]), int(crop.SIZE[1])), crop.SINGLE_CATEGORY_MAX_AREA
-            ),
-        ),
-        (data.COLOR_AUG_SSD, ColorSSD),
-        (data.RANDOM_FLIP != "none", RandomFlip),
-        (side > 0, lambda: PadTo(side)),
+    optional: list[Transform | None] = [
+        crop,
+        ColorSSD() if data.COLOR_AUG_SSD else None,
+        RandomFlip() if flips(cfg) else None,
+        PadTo(side) if side > 0 else None,
     ]
-    return [ResizeShortestEdge(sizes, data.MAX_SIZE_TRAIN)] + [
-        make() for on, make in optional if on
-    ]
+    resize = ResizeShortestEdge(sizes, data.MAX_SIZE_TRAIN)
+    return [resize, *(step for step in optional if step)]

@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from segcore.data.catalog import dataset_metadata, find, load_dataset
 from segcore.data.loader import TestLoader, train_loader
 from segcore.data.store import Records
 from segcore.data.truth import instance_truth
-from segcore.engine.launch import Fabric, choose_precision
+from segcore.engine.launch import DTYPES, Fabric, choose_precision
 from segcore.engine.optim import (
     Decay,
     Schedule,
@@ -76,7 +77,8 @@ def build_task(cfg: Config, metadata: Metadata | None = None) -> Task:
         make = getattr(importlib.import_module(module), function)
     except (ModuleNotFoundError, AttributeError) as error:
         raise ConfigError(f"MODEL.META_ARCHITECTURE {name!r} cannot be imported: {error}") from None
-    return make(cfg, metadata or train_metadata(cfg))
+    name = choose_precision(cfg.TEST.PRECISION, cfg.MODEL.DEVICE, "TEST.PRECISION")
+    return replace(make(cfg, metadata or train_metadata(cfg)), precision=DTYPES[name])
 
 
 def _float32_precision(name: str) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from segcore.errors import ConfigError
-from segcore.schema import ACCEPTED_UNUSED, INERT, Config
+from segcore.schema import ACCEPTED_UNUSED, DIVIDES, INERT, INSTEAD, RANGES, Config
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ def load_config(path: Path | str | None = None, opts: Sequence[str] = ()) -> Con
             config = _merge(config, values, str(file))
     for key, text in zip(opts[::2], opts[1::2], strict=True):
         config = _merge(config, {key: _option(key, str(text))}, "command line")
+    _check_divisors(config)
     return OmegaConf.to_object(config)  # type: ignore[return-value]
 
 
@@ -172,6 +174,7 @@ def _merge(config: Any, values: dict[str, Any], where: str) -> Any:
         try:
             value = _fit(value, known[key], key)
             OmegaConf.update(config, key, value, merge=False)
+            _check_range(key, OmegaConf.select(config, key))
         except (TypeError, ValueError, OmegaConfBaseException) as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(
@@ -179,9 +182,24 @@ def _merge(config: Any, values: dict[str, Any], where: str) -> Any:
                 f" like {known[key]!r} ({reason})"
             ) from None
         if key in INERT and value != known[key]:
-            unused.append(f"{key} {value!r} (only {known[key]!r} is done here)")
+            why = INSTEAD.get(key, f"only {known[key]!r} is done here")
+            unused.append(f"{key} {value!r} ({why})")
     _tell_unused(where, tuple(unused))
     return config
+
+
+def _check_range(key: str, value: Any) -> None:
+    low, high = RANGES.get(key, (-inf, inf))
+    if key in RANGES and not low <= value <= high:  # no number is in no range
+        limit = f"at least {low}" if high == inf else f"from {low} to {high}"
+        raise ValueError(f"must be {limit}")
+
+
+def _check_divisors(config: Any) -> None:
+    for key, of in DIVIDES.items():
+        part, whole = OmegaConf.select(config, key), OmegaConf.select(config, of)
+        if whole % part:
+            raise ConfigError(f"{key} is {part}; expected a divisor of {of}, which is {whole}")
 
 
 @cache  # once for each file, however often it is loaded
@@ -208,6 +226,8 @@ def _fit(value: Any, default: Any, key: str) -> Any:
     """What YAML and yacs write differently; and what OmegaConf would let pass."""
     if "${" in str(value):
         raise ValueError("${...} is not filled in here")
+    if "???" in (value if isinstance(value, list) else [value]):
+        raise ValueError("??? stands for no value; write one")
     if isinstance(default, bool) and not isinstance(value, bool | str):
         raise TypeError("write true or false")
     if isinstance(default, str) and value is None:
@@ -218,7 +238,7 @@ def _fit(value: Any, default: Any, key: str) -> Any:
         value = [value]  # one name may stand for a list of one
     if key == "INPUT.MIN_SIZE_TRAIN":  # the one key with two types
         sizes = value if isinstance(value, list) else [value]
-        if not sizes or not all(type(size) is int for size in sizes):
+        if not sizes or not all(type(s) is int and s > 0 for s in sizes):
             raise TypeError("a size in pixels, or a list of sizes to choose from")
     return value
 

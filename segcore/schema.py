@@ -6,6 +6,7 @@ Defaults carry what every published file repeats, so a file says only what is it
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 
@@ -222,6 +223,7 @@ class Test:
     EVAL_PERIOD: int = 5000
     DETECTIONS_PER_IMAGE: int = 100
     BATCH_SIZE: int = 1
+    PRECISION: str = "fp32"  # as published; bf16, fp16 (GPU only), or "" for the best mixed one
     AUG: Aug = field(default_factory=Aug)
 
 
@@ -262,9 +264,59 @@ INERT = frozenset(
     VERSION MODEL.BACKBONE.FREEZE_AT MODEL.RESNETS.STRIDE_IN_1X1 MODEL.RESNETS.OUT_FEATURES
     MODEL.SWIN.QK_SCALE MODEL.SWIN.DROP_RATE MODEL.SWIN.ATTN_DROP_RATE MODEL.SWIN.OUT_FEATURES
     MODEL.HORNET.GCONV MODEL.HORNET.OUT_FEATURES MODEL.SEM_SEG_HEAD.LOSS_WEIGHT
-    INPUT.CROP.TYPE INPUT.MIN_SIZE_TRAIN_SAMPLING ENTITY.FUSE_ENC_PRE_NORM
+    MODEL.SEM_SEG_HEAD.IGNORE_VALUE MODEL.MASK_FORMER.ENC_LAYERS MODEL.MASK_ON
+    INPUT.CROP.TYPE INPUT.MIN_SIZE_TRAIN_SAMPLING INPUT.MASK_FORMAT INPUT.AUGMENTATIONS
+    INPUT.SAMPLING_FRAME_NUM INPUT.SAMPLING_FRAME_RANGE INPUT.SAMPLING_FRAME_SHUFFLE
+    ENTITY.FUSE_ENC_PRE_NORM
     """.split()
 )
+INSTEAD = {  # of some of them, what counts in their place
+    "MODEL.SEM_SEG_HEAD.IGNORE_VALUE": "the catalogue's ignore_label counts",
+    "MODEL.MASK_ON": "MODEL.MASK_FORMER.TEST says what is made",
+    "INPUT.MASK_FORMAT": "each annotation is read as it is",
+}
+# MODEL.SWIN.PRETRAIN_IMG_SIZE is not among them: published files set it, and only APE reads it,
+# which is refused; so it changes nothing anywhere.
+
+# The smallest and the largest value of numbers that may not be any.
+RANGES: dict[str, tuple[float, float]] = {
+    "MODEL.MASK_FORMER.DEC_LAYERS": (1, inf),
+    "MODEL.MASK_FORMER.DIM_FEEDFORWARD": (1, inf),
+    "MODEL.MASK_FORMER.DROPOUT": (0, 1),
+    "MODEL.MASK_FORMER.HIDDEN_DIM": (1, inf),
+    "MODEL.MASK_FORMER.IMPORTANCE_SAMPLE_RATIO": (0, 1),
+    "MODEL.MASK_FORMER.NHEADS": (1, inf),
+    "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES": (1, inf),
+    "MODEL.MASK_FORMER.OVERSAMPLE_RATIO": (1, inf),
+    "MODEL.MASK_FORMER.TRAIN_NUM_POINTS": (1, inf),
+    "MODEL.SEM_SEG_HEAD.CONVS_DIM": (1, inf),
+    "MODEL.SEM_SEG_HEAD.ENC_FFN_DIM": (1, inf),
+    "MODEL.SEM_SEG_HEAD.MASK_DIM": (1, inf),
+    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": (0, inf),
+    "MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS": (1, inf),
+    "INPUT.IMAGE_SIZE": (1, inf),
+    "INPUT.MAX_SIZE_TEST": (1, inf),
+    "INPUT.MAX_SIZE_TRAIN": (1, inf),
+    "INPUT.MIN_SIZE_TEST": (0, inf),
+    "DATALOADER.NUM_WORKERS": (0, inf),
+    "SOLVER.ACCUMULATE": (1, inf),
+    "SOLVER.BASE_LR": (0, inf),
+    "SOLVER.CHECKPOINT_PERIOD": (0, inf),
+    "SOLVER.IMS_PER_BATCH": (1, inf),
+    "SOLVER.MAX_ITER": (0, inf),
+    "SOLVER.WARMUP_ITERS": (0, inf),
+    "SOLVER.WEIGHT_DECAY": (0, inf),
+    "TEST.BATCH_SIZE": (1, inf),
+    "TEST.DETECTIONS_PER_IMAGE": (1, inf),
+    "TEST.EVAL_PERIOD": (0, inf),
+    "ENTITY.CROP_SAMPLE_NUM_TEST": (0, inf),
+    "ENTITY.CROP_SAMPLE_NUM_TRAIN": (0, inf),
+    "ENTITY.FUSE_ENC_NHEADS": (1, inf),
+}
+DIVIDES = {  # heads share the channels evenly
+    "MODEL.MASK_FORMER.NHEADS": "MODEL.MASK_FORMER.HIDDEN_DIM",
+    "ENTITY.FUSE_ENC_NHEADS": "ENTITY.FUSE_ENC_HIDDIEN_DIM",
+}
 
 # Keys of detectron2 and the old repositories that change nothing here; using one is logged.
 ACCEPTED_UNUSED = frozenset(

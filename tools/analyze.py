@@ -93,8 +93,8 @@ def main(args: argparse.Namespace) -> None:
 
     with torch.inference_mode():
         with FlopCounterMode(display=False) as counter:
-            outputs = model(batch.images, batch.sizes)
-        times = timed_parts(model, lambda: model(batch.images, batch.sizes), args.repeat)
+            outputs = model(batch.images, batch.sizes, aux=False)
+        times = timed_parts(model, lambda: model(batch.images, batch.sizes, aux=False), args.repeat)
         start = _now()
         predictor.task.postprocess(outputs, batch)
         times["postprocess"] = (_now() - start) * 1000

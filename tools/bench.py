@@ -14,6 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -26,49 +28,73 @@ from torch.nn import functional as F
 from segcore.build import build_optimizer, build_task
 from segcore.config import load_config
 from segcore.data.catalog import dataset_metadata
+from segcore.engine.memory import keep_freed_memory
 from segcore.predict import Predictor
 from segcore.structures import Targets
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs/coco/instance-segmentation/maskformer2_R50_bs16_50ep.yaml"
-THEIRS: Any = import_module("transformers") if find_spec("transformers") else None
 
 
-def in_turn(runs: dict[str, Callable[[], object]], repeat: int) -> dict[str, float]:
-    """Median seconds of each, interleaved, after one warm-up each."""
-    spent: dict[str, list[float]] = {name: [] for name in runs}
-    for i in range(repeat + 1):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if i:
-                spent[name].append(time.perf_counter() - start)
+def contender(make: str, who: str, threads: int, orders: Connection) -> None:
+    """A process of its own: at each order one run, and back go its seconds."""
+    if threads:
+        torch.set_num_threads(threads)
+    run = {"inference": inference, "training": training}[make](who)
+    run()
+    orders.send(0.0)
+    while orders.recv():
+        start = time.perf_counter()
+        run()
+        orders.send(time.perf_counter() - start)
+
+
+def in_turn(make: str, names: list[str], repeat: int, threads: int) -> dict[str, float]:
+    """Median seconds of each, interleaved; each in its own process, as its users run it."""
+    start, pipes = get_context("spawn"), {}
+    for name in names:
+        pipes[name], theirs = Pipe()
+        start.Process(target=contender, args=(make, name, threads, theirs), daemon=True).start()
+        theirs.close()
+        pipes[name].recv()
+    spent: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(repeat):
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            spent[name].append(pipe.recv())
+    for pipe in pipes.values():
+        pipe.send(False)
     return {name: statistics.median(times) for name, times in spent.items()}
+
+
+def mixed(who: str) -> torch.autocast:
+    """Products in bf16 where the contender's name says so."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=who.endswith("bf16"))
 
 
 def hugging_face() -> Any:
     """Their R50 Mask2Former of the same sizes, random."""
-    backbone = THEIRS.ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"])
-    config = THEIRS.Mask2FormerConfig(backbone_config=backbone, num_labels=80, num_queries=100)
-    return THEIRS.Mask2FormerForUniversalSegmentation(config)
+    theirs: Any = import_module("transformers")
+    backbone = theirs.ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"])
+    config = theirs.Mask2FormerConfig(backbone_config=backbone, num_labels=80, num_queries=100)
+    return theirs.Mask2FormerForUniversalSegmentation(config)
 
 
-def inference() -> dict[str, Callable[[], object]]:
+def inference(who: str) -> Callable[[], object]:
     """One 800x1216 image, already at its size: pixels to results."""
     image = np.random.default_rng(0).integers(0, 256, (800, 1216, 3), dtype=np.uint8)
-    ours = Predictor(CONFIG, "", ["INPUT.MIN_SIZE_TEST", "0"])
-    runs: dict[str, Callable[[], object]] = {"ours": lambda: ours(image)}
-    if find_spec("transformers"):
-        theirs = hugging_face().eval()
-        pixels = torch.randn(1, 3, 800, 1216)
+    if who.startswith("ours"):
+        keep_freed_memory()  # as tools/demo.py does
+        opts = ["INPUT.MIN_SIZE_TEST", "0", "TEST.PRECISION", who.removeprefix("ours, ")]
+        return partial(Predictor(CONFIG, "", opts), image)
+    theirs, pixels = hugging_face().eval(), torch.randn(1, 3, 800, 1216)
 
-        def run() -> None:
-            with torch.inference_mode():
-                out = theirs(pixel_values=pixels)
-                F.interpolate(out.masks_queries_logits, (800, 1216), mode="bilinear")
+    def run() -> None:
+        with torch.inference_mode(), mixed(who):
+            out = theirs(pixel_values=pixels)
+            F.interpolate(out.masks_queries_logits, (800, 1216), mode="bilinear")
 
-        runs["transformers"] = run
-    return runs
+    return run
 
 
 def targets(size: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,48 +105,55 @@ def targets(size: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return masks, torch.arange(count)
 
 
-def training() -> dict[str, Callable[[], object]]:
+def training(who: str) -> Callable[[], None]:
     """Forward, losses, backward and AdamW at 512x512 with 10 objects, batch 1."""
+    masks, labels = targets(512, 10)
+    return (our_step if who.startswith("ours") else their_step)(masks, labels, who)
+
+
+def our_step(masks: torch.Tensor, labels: torch.Tensor, who: str) -> Callable[[], None]:
+    keep_freed_memory()  # as train_net.py does
     cfg = load_config(CONFIG, ["MODEL.WEIGHTS", ""])
     task = build_task(cfg, dataset_metadata(cfg.DATASETS.TRAIN[0], Path("datasets")))
     model = task.model.train()
     optimizer, _ = build_optimizer(cfg, model)
     images = torch.randint(0, 256, (1, 1, 3, 512, 512), dtype=torch.uint8)
-    masks, labels = targets(512, 10)
     goal = [Targets(labels, masks[:, None], torch.ones(10, 1, dtype=torch.bool))]
     sizes = torch.tensor([[[512, 512]]])
 
-    def ours(bf16: bool = False) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    def run() -> None:
+        with mixed(who):
             losses = task.losses(model(images, sizes, goal), goal, torch.tensor([10.0, 10.0]))
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    runs: dict[str, Callable[[], object]] = {"ours": ours, "ours, bf16": partial(ours, True)}
-    if find_spec("transformers"):
-        theirs = hugging_face().train()
-        their_optimizer = torch.optim.AdamW(theirs.parameters(), 1e-4, fused=True)
-        pixels = torch.randn(1, 3, 512, 512)
+    return run
 
-        def run() -> None:
+
+def their_step(masks: torch.Tensor, labels: torch.Tensor, who: str) -> Callable[[], None]:
+    theirs = hugging_face().train()
+    optimizer = torch.optim.AdamW(theirs.parameters(), 1e-4, fused=True)
+    pixels = torch.randn(1, 3, 512, 512)
+
+    def run() -> None:
+        with mixed(who):
             out = theirs(pixel_values=pixels, mask_labels=[masks.float()], class_labels=[labels])
-            out.loss.sum().backward()
-            their_optimizer.step()
-            their_optimizer.zero_grad()
+        out.loss.sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
-        runs["transformers"] = run
-    return runs
+    return run
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    table = Table("what", "who", "seconds, median", "ours is faster by")
-    for what, runs in (("inference 800x1216", inference), ("training step 512x512", training)):
-        seconds = in_turn(runs(), args.repeat)
+    projects = ["ours"] + ["transformers"] * bool(find_spec("transformers"))
+    names = [f"{project}, {kind}" for project in projects for kind in ("fp32", "bf16")]
+    table = Table("what", "who", "seconds, median", "ours, fp32 is faster by")
+    for what, make in (("inference 800x1216", "inference"), ("training step 512x512", "training")):
+        seconds = in_turn(make, names, args.repeat, args.threads)
         for who, value in seconds.items():
-            table.add_row(what, who, f"{value:.2f}", f"{value / seconds['ours']:.2f}x")
+            table.add_row(what, who, f"{value:.2f}", f"{value / seconds[names[0]]:.2f}x")
     Console().print(table)
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads,")
     print(f"torch {torch.__version__}; interleaved, {args.repeat} runs each, random weights")

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -83,22 +84,46 @@ class Checkpoints:
         pointer = self.folder / "last_checkpoint.tmp"
         pointer.write_text(f"{name}.pth")
         os.replace(pointer, self.folder / "last_checkpoint")
-        for old in self.numbered()[: -self.keep]:
+        for old in self._until(name)[: -self.keep]:
             old.unlink(missing_ok=True)
+
+    def set_aside(self) -> None:
+        """For a new run: what an earlier one left goes to `earlier-1`, or --resume would mix them.
+
+        Nothing is deleted: it may have been the wrong folder, or --resume may have been forgotten.
+        """
+        left = [*sorted(self.folder.glob("model_*.pth")), *self.folder.glob("last_checkpoint")]
+        if not left:
+            return
+        number = next(n for n in count(1) if not (self.folder / f"earlier-{n}").exists())
+        goal = self.folder / f"earlier-{number}"
+        goal.mkdir()
+        for file in left:
+            os.replace(file, goal / file.name)
+        logger.warning(
+            "%s had checkpoints of an earlier run: moved to %s; --resume would have gone on with"
+            " them", self.folder, goal,
+        )  # fmt: skip
 
     def numbered(self) -> list[Path]:
         """model_0000099.pth ..., oldest first."""
         return sorted(self.folder.glob("model_[0-9]*.pth"))
 
+    def _until(self, name: str) -> list[Path]:
+        """Those up to `name`: newer ones are of a run that was given up. model_final is last."""
+        return [path for path in self.numbered() if path.stem <= name]
+
     def last(self) -> dict[str, Any] | None:
-        """The newest that can be read, None where there is none at all.
+        """The newest of this run that can be read, None where there is none at all.
 
         A damaged one is passed over with a warning; if all are damaged, that is an error: to start
         anew in their place would be no resume.
         """
         pointer = self.folder / "last_checkpoint"
-        named = [self.folder / pointer.read_text().strip()] if pointer.exists() else []
-        tried = list(dict.fromkeys([*named, *reversed(self.numbered())]))
+        newest = pointer.read_text().strip().removesuffix(".pth") if pointer.exists() else ""
+        named = [self.folder / f"{newest}.pth"] if newest else []
+        older = self._until(newest) if newest else self.numbered()
+        tried = list(dict.fromkeys([*named, *reversed(older)]))
         for path in tried:
             try:
                 return read_checkpoint(path)

@@ -16,6 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from segcore.contracts import Evaluator, Task
 from segcore.engine.log import console
+from segcore.engine.ranks import of_all_ranks, raise_together
+from segcore.errors import DataError
 from segcore.structures import Batch, Record, Result
 
 logger = logging.getLogger(__name__)
@@ -31,28 +33,45 @@ def evaluate(
     fabric: Fabric,
     keep: Callable[[Result, Record], None] | None = None,
     infer: Callable[[Batch], list[Result]] | None = None,
-) -> dict[str, float]:
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
     """Metrics of all evaluators, on rank 0; {} elsewhere. One image is held at a time.
 
     Args:
         keep: called with every result, to write it somewhere.
         infer: how a batch becomes results, where it is not the model's plain answer.
+        stop: asked after each batch; where any rank's says so, there are no metrics: None.
     """
 
     def plain(batch: Batch) -> list[Result]:
-        outputs = task.model(batch.images.to(fabric.device), batch.sizes, aux=False)
-        return task.postprocess(outputs, batch)
+        return task.postprocess(task.infer(batch, fabric.device), batch)
 
-    training, infer = task.model.training, infer or plain
+    def look(batch: Batch) -> None:
+        for result, record in zip((infer or plain)(batch), batch.records, strict=True):
+            for evaluator in evaluators:
+                evaluator.update(result, record)
+            if keep:
+                keep(result, record)
+
+    training, problem, stopped = task.model.training, None, False
     task.model.eval()
-    with torch.inference_mode():
-        for batch in _watched(loader, fabric):
-            for result, record in zip(infer(batch), batch.records, strict=True):
-                for evaluator in evaluators:
-                    evaluator.update(result, record)
-                if keep:
-                    keep(result, record)
+    try:
+        with torch.inference_mode():
+            for batch in _watched(loader, fabric):
+                look(batch)
+                if stopped := stop():
+                    break
+    except DataError as error:
+        problem = error
     task.model.train(training)
+    raise_together(problem, fabric)
+    if any(of_all_ranks(stopped, fabric)):
+        return None
+    return _judged(evaluators, fabric)
+
+
+def _judged(evaluators: list[Evaluator], fabric: Fabric) -> dict[str, float]:
+    """Everybody's parts to rank 0, and what its evaluators make of them."""
     metrics: dict[str, float] = {}
     for evaluator in evaluators:
         evaluator.parts = _gathered(evaluator.parts, fabric)

@@ -12,25 +12,30 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 
+from segcore.engine.memory import keep_freed_memory
 from segcore.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-__all__ = ["Fabric", "choose_precision", "launch"]
+__all__ = ["DTYPES", "Fabric", "choose_precision", "launch"]
 
 
-def choose_precision(name: str, device: str = "auto") -> str:
-    """ "fp32", "bf16" or "fp16"; "" means the best mixed one that the device has."""
+def choose_precision(name: str, device: str = "auto", key: str = "SOLVER.AMP.PRECISION") -> str:
+    """ "fp32", "bf16" or "fp16"; "" means the best mixed one that the device has.
+
+    Args:
+        key: of the config, for errors.
+    """
     if name not in ("", *PRECISIONS):
         raise ConfigError(
-            f"SOLVER.AMP.PRECISION {name!r}: expected fp32, bf16, fp16, or '' for the best that"
-            " the device has"
+            f"{key} {name!r}: expected fp32, bf16, fp16, or '' for the best that the device has"
         )
     if not _cuda(device):
         if name == "fp16":
-            raise ConfigError("SOLVER.AMP.PRECISION fp16 needs a GPU; use fp32 or bf16 on the CPU")
+            raise ConfigError(f"{key} fp16 needs a GPU; use fp32 or bf16 on the CPU")
         return name or "fp32"
     return name or ("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16")
 
@@ -60,6 +65,8 @@ def launch(
             " least 1 and no more than there are (without a GPU: CPU processes)"
         )
     _meeting_point(num_machines, machine_rank, dist_url)
+    if not cuda:
+        keep_freed_memory()
     single = num_gpus * num_machines == 1
     torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     fabric = Fabric(

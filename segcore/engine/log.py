@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from segcore.errors import ConfigError
+
 logger = logging.getLogger(__name__)
 
 FORMAT, DATE = "%(asctime)s %(message)s", "%m-%d %H:%M:%S"
@@ -42,8 +44,14 @@ def set_up(folder: Path | None, rank: int = 0) -> None:
         _ConsoleHandler() if live else logging.StreamHandler(sys.stdout)
     ]
     if folder is not None and rank == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(folder / "log.txt"))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handlers.append(logging.FileHandler(folder / "log.txt"))
+        except OSError as error:
+            raise ConfigError(
+                f"OUTPUT_DIR {folder}: cannot be written ({error}); expected a folder, or the name"
+                " of one that can be made"
+            ) from None
     logging.basicConfig(
         level=logging.INFO if rank == 0 else logging.WARNING,
         format=FORMAT,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
@@ -63,6 +64,35 @@ def make_optimizer(
     if name == "SGD":
         return torch.optim.SGD(groups, lr=0.1, momentum=momentum, fused=fused, foreach=not fused)
     raise ConfigError(f"SOLVER.OPTIMIZER {name!r}: expected ADAMW or SGD")
+
+
+def resumed_state(optimizer: Optimizer, stored: dict[str, Any]) -> dict[str, Any]:
+    """The stored moments under the optimizer's own settings: a resume follows the config.
+
+    Raises ValueError where they are of another optimizer or of other parameters; torch would take
+    them, and fail or train nonsense later.
+    """
+    own = optimizer.state_dict()
+    ours, theirs = (_kind(state["param_groups"]) for state in (own, stored))
+    if ours != theirs:
+        raise ValueError(f"it is of {theirs}, SOLVER.OPTIMIZER is {ours}")
+    sizes = [[len(g["params"]) for g in state["param_groups"]] for state in (own, stored)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"its groups have {sizes[1]} parameters, the model's {sizes[0]}")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, moments in stored["state"].items():
+        shape = parameters[number].shape
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.dim() and value.shape != shape:
+                raise ValueError(
+                    f"{name} of parameter {number} is {tuple(value.shape)}, the parameter"
+                    f" {tuple(shape)}"
+                )
+    return {"state": stored["state"], "param_groups": own["param_groups"]}
+
+
+def _kind(groups: list[dict[str, Any]]) -> str:
+    return "ADAMW" if "betas" in groups[0] else "SGD"
 
 
 def _warmup(iteration: int, iters: int, factor: float, method: str) -> float:

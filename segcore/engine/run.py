@@ -36,9 +36,21 @@ class Run:
     ) -> None:
         self.task, self.trainer, self.fabric = task, trainer, fabric
         self.checkpoints, self.about = checkpoints, about
+        self.saved = 0  # iteration of the last checkpoint, written or tried: alike on all ranks
+
+    def begin(self) -> None:
+        """The first of this folder: what an earlier run left is set aside."""
+        if self.fabric.is_global_zero:
+            self.checkpoints.set_aside()
+        self.fabric.barrier()
 
     def save(self, iteration: int) -> None:
-        """A checkpoint between two steps; a full disk is told of, and training goes on."""
+        """A checkpoint between two steps, if there is none of this one yet.
+
+        A full disk is told of, and training goes on.
+        """
+        if iteration == self.saved:
+            return
         try:
             self.save_as(f"model_{iteration - 1:07d}")
         except OSError as error:
@@ -64,21 +76,28 @@ class Run:
             except OSError as error:
                 problem = error
         self.fabric.barrier()
+        self.saved = self.trainer.iteration
         if problem:
             raise problem
 
-    def resume(self) -> bool:
-        """Take up the last checkpoint; False where there is none."""
+    def resume(self) -> dict[str, Any] | None:
+        """Take up the last checkpoint; what it says of its run, None where there is none."""
         content = self.checkpoints.last()
         if content is None:
             logger.info("%s has no checkpoint to resume from", self.checkpoints.folder)
-            return False
+            return None
         if missing := {"model", "trainer", "rng"} - content.keys():
             raise WeightsError(
                 f"{self.checkpoints.folder}: the last checkpoint lacks {sorted(missing)}: it cannot"
                 " be resumed; start from its weights with MODEL.WEIGHTS instead"
             )
-        load_weights(self.task.model, content["model"], self.task.renames)
+        report = load_weights(self.task.model, content["model"], self.task.renames)
+        if changed := report.resized + report.reinitialised:
+            raise WeightsError(
+                f"{self.checkpoints.folder}: the last checkpoint is of another model:"
+                f" {', '.join(changed[:4])}; resume with the config that the run was started with,"
+                " or start anew from its weights with MODEL.WEIGHTS and another OUTPUT_DIR"
+            )
         self.trainer.restore(content["trainer"])
         states, rank = content["rng"], self.fabric.global_rank
         if len(states) == self.fabric.world_size:
@@ -89,8 +108,9 @@ class Run:
                 len(states),
                 self.fabric.world_size,
             )
+        self.saved = self.trainer.iteration
         logger.info("resumed at iteration %d", self.trainer.iteration)
-        return True
+        return {"iteration": self.saved, "config": content.get("config") or {}}
 
 
 def _of_all_ranks(value: dict[str, Any], fabric: Fabric) -> list[dict[str, Any]]:

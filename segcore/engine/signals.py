@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -34,7 +35,10 @@ class StopSignals:
         if self.caught:
             self._restore()
             signal.raise_signal(number)
-        self.caught = number  # nothing is logged here: a handler may interrupt a log line
+        self.caught = number
+        name = signal.Signals(number).name
+        with suppress(OSError):  # straight to the terminal: a handler may interrupt a log line
+            os.write(2, f"\n{name}: stopping after this step; once more ends at once\n".encode())
 
     def _restore(self) -> None:
         for number, handler in self._old.items():

@@ -18,9 +18,10 @@ from torch.optim import Optimizer
 from segcore.contracts import Task
 from segcore.engine.finite import NonFiniteError, check_finite
 from segcore.engine.log import RunLog
-from segcore.engine.optim import Schedule
+from segcore.engine.optim import Schedule, resumed_state
+from segcore.engine.ranks import raise_together
 from segcore.engine.signals import StopSignals
-from segcore.errors import WeightsError
+from segcore.errors import DataError, WeightsError
 from segcore.structures import Batch
 
 logger = logging.getLogger(__name__)
@@ -82,16 +83,25 @@ class Trainer:
         self.iteration = 0
         self.signals = StopSignals()
         self.stopping = False
+        self.problem: DataError | None = None  # of this rank's data
+        self.together = fabric.world_size == 1  # an error is every rank's: they may still save
+        self._parts: list[Batch] = []
         self._flying: _Step | None = None
 
     def fit(self, batches: Iterator[Batch], stop: int, every: list[Action]) -> bool:
-        """Train up to iteration `stop`; False where a signal ended it before."""
+        """Train up to iteration `stop`; False where a signal ended it before.
+
+        Raises the DataError of any rank's batches on all of them, with `iteration` steps done.
+        """
         self.model.train()
+        first = self.iteration
         with self.signals:
             while self.iteration < stop and not self._told_to_stop():
                 rate = self._set_rate()
                 begun = time.perf_counter()
-                parts = [next(batches) for _ in range(self.accumulate)]
+                parts = self._next(batches)
+                if self.iteration == first:
+                    self._raise_together()  # nobody has a batch to repeat yet
                 waited = time.perf_counter() - begun
                 losses = self.step(parts)
                 self.iteration += 1
@@ -103,7 +113,33 @@ class Trainer:
                 if not last:  # after the last one the caller acts
                     self._act(due)
             self._land()
+        if self.stopping:
+            self._raise_together()
         return self.iteration >= stop
+
+    def _next(self, batches: Iterator[Batch]) -> list[Batch]:
+        """The batches of a step. The other ranks learn of a failure with this step's numbers.
+
+        So the rank that failed takes part in it once more, with what it had before.
+        """
+        if self.problem:
+            return self._parts
+        try:
+            self._parts = [next(batches) for _ in range(self.accumulate)]
+        except DataError as problem:
+            self._land()  # or a checkpoint might be made of weights that are no numbers
+            if self.fabric.world_size == 1:
+                raise
+            self.problem = problem
+        return self._parts
+
+    def _raise_together(self) -> None:
+        """The error of one rank's data on all."""
+        try:
+            raise_together(self.problem, self.fabric)
+        except DataError:
+            self.together = True
+            raise
 
     def step(self, batches: list[Batch]) -> dict[str, Tensor]:
         """One optimizer step. An accumulated batch counts as one more rank would."""
@@ -133,8 +169,9 @@ class Trainer:
     def restore(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
         try:
-            self.optimizer.load_state_dict(state["optimizer"])
-        except (ValueError, KeyError) as error:
+            fitting = resumed_state(self.optimizer, state["optimizer"])
+            self.optimizer.load_state_dict(fitting)
+        except (ValueError, KeyError, IndexError) as error:
             raise WeightsError(
                 f"the checkpoint's optimizer does not fit this model ({error}); resume with the"
                 " config that the run was started with, or start a new run from its weights with"
@@ -157,7 +194,7 @@ class Trainer:
     def _counts(self, batches: list[Batch]) -> tuple[Tensor, Tensor]:
         """(2,) segments and segments x views of a batch, on average; whether a rank should stop."""
         local = torch.stack([batch.counts() for batch in batches]).mean(0)
-        asked = torch.tensor([float(bool(self.signals.caught))])
+        asked = torch.tensor([float(bool(self.signals.caught or self.problem))])
         mean: Any = self.fabric.all_reduce(
             torch.cat((local, asked)).to(self.fabric.device), reduce_op="mean"
         )

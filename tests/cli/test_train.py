@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny import make_dataset
 
+from segcore.config import load_config
 from segcore.predict import Predictor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,11 +141,63 @@ def test_sigterm_ends_with_a_checkpoint_that_can_be_judged(home):
     assert "PQ" in judged.stdout
 
 
+@pytest.mark.slow
+def test_a_broken_image_costs_no_step(home):
+    """The state of before is saved; with the image mended the run is what it would have been."""
+    make_dataset(home / "mended" / "data")
+    image = home / "mended/data/images/05.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:100])
+    folder, one = home / "mended" / "run", (*SHORT, "SOLVER.IMS_PER_BATCH", "1")
+    done = train_net(folder, *one, check=False)
+    assert done.returncode == 1
+    assert "05.png" in done.stderr and "Traceback" not in done.stderr
+    assert len(list(folder.glob("model_0*.pth"))) == 1
+    image.write_bytes(whole)
+    assert "resumed at" in train_net(folder, *one, flags=["--resume"]).stdout
+    train_net(home / "never broken", *one)
+    assert_same_weights(folder, home / "never broken")
+
+
+@pytest.mark.slow
+def test_a_drawn_seed_is_kept_and_a_new_run_leaves_the_old_one_alone(home):
+    folder, short = home / "drawn", ("DATASETS.TEST", "[]", "SOLVER.MAX_ITER")
+    seeds = []
+    for stop, flags in (("2", []), ("3", ["--resume"]), ("2", [])):
+        train_net(folder, *short, stop, flags=flags)
+        stored = torch.load(folder / "model_final.pth", weights_only=True)
+        assert stored["config"]["SEED"] == load_config(folder / "config.yaml").SEED >= 0
+        seeds.append(stored["config"]["SEED"])
+    assert seeds[0] == seeds[1] != seeds[2]
+    old = torch.load(folder / "earlier-1" / "model_final.pth", weights_only=True)
+    assert (old["iteration"], stored["iteration"]) == (3, 2)
+
+
+@pytest.mark.slow
+def test_metrics_that_cannot_be_written_cost_no_training(home):
+    folder = home / "full disk"
+    folder.mkdir()
+    (folder / "inference").write_text("in the way")
+    done = train_net(folder, "SOLVER.MAX_ITER", "3", "TEST.EVAL_PERIOD", "2")
+    assert "metrics.json: could not be written" in done.stdout
+    assert (folder / "model_0000001.pth").exists()  # from before the evaluation
+    weights = ("MODEL.WEIGHTS", str(folder / "model_final.pth"))
+    judged = train_net(folder, *weights, flags=["--eval-only"], check=False)
+    assert judged.returncode == 1
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["SOLVER.BASE_RL", "1"], "did you mean SOLVER.BASE_LR"),
         (["DATASETS.TRAIN", "[coco_2017_trian]"], "nearest names"),
+        (
+            ["DATASETS.TRAIN", "[tiny_semantic]"],
+            "needs segments, but tiny_semantic has label images",
+        ),
+        (["DATASETS.TEST", "[tiny_panoptik]"], "nearest names"),
+        (["DATASETS.TEST", "[cityscapes_fine_sem_seg_val]"], "model 3"),
+        (["OUTPUT_DIR", "/dev/null/run"], "OUTPUT_DIR /dev/null/run: cannot be written"),
         (["MODEL.WEIGHTS", "nowhere.pth"], "file not found"),
         (["SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full"], "expected full_model, value, norm"),
         (["SOLVER.IMS_PER_BATCH", "3", "SOLVER.ACCUMULATE", "2"], "cannot be split"),

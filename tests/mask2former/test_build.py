@@ -8,6 +8,7 @@ import torch
 from mask2former.build import build, class_count
 from segcore.config import load_config
 from segcore.data.catalog import dataset_metadata
+from segcore.data.transforms import RandomCrop, RandomFlip
 from segcore.errors import ConfigError
 
 PANOPTIC = "coco/panoptic-segmentation/maskformer2_R50_bs16_50ep.yaml"
@@ -32,11 +33,44 @@ def built(root, name, *opts):
         ("MODEL.BACKBONE.NAME", "my_resnet"),
         ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", "80"),
         ("INPUT.DATASET_MAPPER_NAME", "mask_former_panoptics"),
+        ("INPUT.RANDOM_FLIP", "vertical"),
+        ("INPUT.RANDOM_FLIP", "horizontl"),
+        ("MODEL.SEM_SEG_HEAD.NAME", "PerPixelBaselineHead"),
+        ("MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME", "StandardTransformerDecoder"),
     ],
 )
 def test_what_cannot_be_built_is_refused_by_its_key(root: Path, key, value):
     with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
         built(root, PANOPTIC, key, value)
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ((), "SIZE"),  # detectron2's default is relative
+        (("INPUT.CROP.SIZE", "[64]"), "SIZE"),
+        (("INPUT.CROP.SIZE", "[64, 64]", "INPUT.CROP.TYPE", "relative_range"), "TYPE"),
+    ],
+)
+def test_crops_are_given_in_pixels(root: Path, more, key):
+    mapper = ("INPUT.DATASET_MAPPER_NAME", "mask_former_panoptic", "INPUT.CROP.ENABLED", "true")
+    with pytest.raises(ConfigError, match=rf"INPUT\.CROP\.{key} is"):
+        built(root, PANOPTIC, *mapper, *more)
+    steps = built(root, PANOPTIC, *mapper, "INPUT.CROP.SIZE", "[48, 64]").views.steps
+    assert RandomCrop((48, 64)) in steps
+
+
+@pytest.mark.parametrize("mapper", ["mask_former_panoptic", "coco_panoptic_lsj"])
+def test_images_are_mirrored_where_the_config_says(root: Path, mapper):
+    for kind, count in (("horizontal", 1), ("none", 0)):
+        opts = ("INPUT.DATASET_MAPPER_NAME", mapper, "INPUT.RANDOM_FLIP", kind)
+        steps = built(root, PANOPTIC, *opts).views.steps
+        assert sum(isinstance(step, RandomFlip) for step in steps) == count
+
+
+def test_the_decoders_of_all_systems_are_one(root: Path):
+    name = "VideoMultiScaleMaskedTransformerDecoder"
+    assert built(root, PANOPTIC, "MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME", name)
 
 
 def test_classes_come_from_the_data_set_where_the_config_leaves_them(root: Path):

@@ -1,11 +1,13 @@
 """Config: what files resolve to, and how mistakes are told."""
 
+from functools import reduce
 from pathlib import Path
 
 import pytest
 
 from segcore.config import config_from_dict, load_config, save_config, to_dict
 from segcore.errors import ConfigError
+from segcore.schema import DIVIDES, INERT, INSTEAD, RANGES
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -80,6 +82,20 @@ def test_bases_nest_and_cycles_are_told(tmp_path):
         (["SOLVER.MAX_ITER", "many"], "expected int"),
         (["SOLVER"], "KEY VALUE"),
         (["SOLVER", "3"], "SOLVER is 3; expected a section"),
+        (["SOLVER.IMS_PER_BATCH", "0"], r"SOLVER\.IMS_PER_BATCH is 0; .*must be at least 1"),
+        (["SOLVER.ACCUMULATE", "0"], "must be at least 1"),
+        (["SOLVER.MAX_ITER", "-1"], "must be at least 0"),
+        (["TEST.BATCH_SIZE", "0"], "must be at least 1"),
+        (["TEST.EVAL_PERIOD", "-1"], "must be at least 0"),
+        (["DATALOADER.NUM_WORKERS", "-1"], "must be at least 0"),
+        (["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "0"], "must be at least 1"),
+        (["MODEL.MASK_FORMER.DEC_LAYERS", "0"], "must be at least 1"),
+        (["MODEL.MASK_FORMER.DROPOUT", "1.5"], "must be from 0 to 1"),
+        (["MODEL.MASK_FORMER.NHEADS", "7"], "NHEADS is 7; expected a divisor of .*HIDDEN_DIM"),
+        (["SOLVER.BASE_LR", "nan"], "must be at least 0"),
+        (["INPUT.MIN_SIZE_TRAIN", "0"], "a size in pixels"),
+        (["OUTPUT_DIR", "???"], r"OUTPUT_DIR is '\?\?\?'.*stands for no value"),
+        (["DATASETS.TRAIN", "['???']"], "stands for no value"),
     ],
 )
 def test_mistakes_are_told(opts, message):
@@ -137,6 +153,37 @@ def test_a_value_that_is_not_followed_is_told(tmp_path, caplog):
     (tmp_path / "a.yaml").write_text("INPUT: {CROP: {TYPE: relative_range}}\n")
     load_config(tmp_path / "a.yaml")
     assert "INPUT.CROP.TYPE 'relative_range' (only 'absolute' is done here)" in caplog.text
+
+
+def test_every_rule_names_a_key_and_holds_for_its_default():
+    known = to_dict(load_config())
+    for key in [*RANGES, *DIVIDES, *DIVIDES.values(), *INERT, *INSTEAD]:
+        reduce(lambda section, name: section[name], key.split("."), known)
+    assert INSTEAD.keys() <= INERT
+    for key, (low, high) in RANGES.items():
+        assert low <= reduce(lambda section, name: section[name], key.split("."), known) <= high
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("MODEL.MASK_FORMER.ENC_LAYERS", "6", "only 0 is done here"),
+        ("MODEL.SEM_SEG_HEAD.IGNORE_VALUE", "65", "the catalogue's ignore_label counts"),
+        ("MODEL.MASK_ON", "true", "MASK_FORMER.TEST says"),
+        ("INPUT.MASK_FORMAT", "bitmask", "read as it is"),
+        ("INPUT.SAMPLING_FRAME_NUM", "5", "only 2 is done here"),
+        ("INPUT.AUGMENTATIONS", "[brightness]", "is done here"),
+    ],
+)
+def test_what_only_other_systems_read_is_told_unless_it_is_the_default(caplog, key, value, says):
+    cfg = load_config(None, [key, value])
+    assert f"{key} " in caplog.text
+    assert says in caplog.text
+    caplog.clear()
+    default = reduce(getattr, key.split("."), load_config())
+    assert default != reduce(getattr, key.split("."), cfg)
+    load_config(None, [key, str(default)])
+    assert not caplog.text
 
 
 def test_a_number_where_a_name_is_wanted_stays_a_name():

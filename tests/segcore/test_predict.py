@@ -87,3 +87,21 @@ def test_a_start_for_training_is_no_model_to_look_with(config, catalog, predicto
     for weights in (None, tmp_path / "start.pth"):
         with pytest.raises(WeightsError, match=r"start\.pth: .*not a trained model; missing"):
             Predictor(config, weights, opts)
+
+
+def test_inference_in_bf16_is_the_same_but_coarser(config, catalog):
+    image = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    answers = {}
+    for kind in ("fp32", "bf16"):
+        torch.manual_seed(0)
+        predictor = Predictor(config, "", [*CPU, *catalog, "TEST.PRECISION", kind])
+        answers[kind] = predictor.outputs(image).layers[0].masks.float()
+        assert predictor(image)[0].panoptic.map.shape == (64, 80)
+    error = (answers["bf16"] - answers["fp32"]).abs().max() / answers["fp32"].abs().max()
+    assert 0 < error < 0.05
+
+
+@pytest.mark.parametrize(("kind", "message"), [("fp16", "needs a GPU"), ("half", "expected fp32")])
+def test_other_precisions_of_inference_are_refused(config, catalog, kind, message):
+    with pytest.raises(ConfigError, match=f"TEST.PRECISION.*{message}"):
+        Predictor(config, "", [*CPU, *catalog, "TEST.PRECISION", kind])

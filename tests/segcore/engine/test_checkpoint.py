@@ -13,6 +13,7 @@ from segcore.engine.checkpoint import Checkpoints, restore_rng, rng_state, save_
 from segcore.engine.optim import poly
 from segcore.engine.run import Run
 from segcore.engine.trainer import Trainer
+from segcore.engine.weights import Report
 from segcore.errors import WeightsError
 
 
@@ -84,6 +85,38 @@ def test_where_all_are_damaged_nothing_starts_anew_in_silence(tmp_path):
     checkpoints.save(content(1), "model_0000001")
     (tmp_path / "model_0000001.pth").write_bytes(b"half")
     with pytest.raises(WeightsError, match=r"none of model_0000001\.pth can be read"):
+        checkpoints.last()
+
+
+def test_a_new_run_never_meets_the_checkpoints_of_an_earlier_one(tmp_path, caplog):
+    old = Checkpoints(tmp_path, keep=2)
+    for i in (80, 90):
+        old.save(content(i), f"model_{i:07d}")
+    old.save(content(99), "model_final")
+    for number in (1, 2):
+        new = Checkpoints(tmp_path, keep=2)
+        new.set_aside()
+        for i in range(3):
+            new.save(content(i), f"model_{i:07d}")
+        assert new.last()["iteration"] == 2
+        assert (tmp_path / f"earlier-{number}" / "last_checkpoint").exists()
+    assert len(list((tmp_path / "earlier-1").glob("model_*.pth"))) == 3
+    assert caplog.text.count("had checkpoints of an earlier run") == 2
+    assert "earlier-2" in caplog.text
+    Checkpoints(tmp_path / "none").set_aside()  # nothing there, nothing to do
+
+
+def test_what_was_just_written_stays_and_newer_ones_are_not_taken_up(tmp_path):
+    """Whoever copies files about: a pointer names the run that goes on."""
+    for i in (80, 90):
+        save_atomic(content(i), tmp_path / f"model_{i:07d}.pth")
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    for i in (1, 2):
+        checkpoints.save(content(i), f"model_{i:07d}")
+        assert checkpoints.last()["iteration"] == i
+    assert not (tmp_path / "model_0000001.pth").exists()
+    (tmp_path / "model_0000002.pth").write_bytes(b"half")
+    with pytest.raises(WeightsError, match=r"none of model_0000002\.pth can be read"):
         checkpoints.last()
 
 
@@ -159,3 +192,25 @@ def test_foreign_weights_cannot_be_resumed(tmp_path):
     Checkpoints(tmp_path).save(content(1), "model_final")
     with pytest.raises(WeightsError, match=r"MODEL\.WEIGHTS instead"):
         make_run(tmp_path).resume()
+
+
+@pytest.mark.parametrize("change", ["resized", "reinitialised"])
+def test_another_model_cannot_be_resumed(tmp_path, monkeypatch, change):
+    make_run(tmp_path).save(1)
+    report = Report(**{change: ["decoder.query_feat.weight (8 -> 12 queries)"]})
+    monkeypatch.setattr("segcore.engine.run.load_weights", lambda *_, **__: report)
+    with pytest.raises(WeightsError, match=r"another model: .*8 -> 12.*MODEL\.WEIGHTS"):
+        make_run(tmp_path).resume()
+
+
+def test_one_iteration_is_saved_once(tmp_path):
+    run = make_run(tmp_path)
+    run.save(0)  # nothing is done yet
+    assert not list(tmp_path.iterdir())
+    run.trainer.fit(iter([batch(1)]), 1, [])
+    run.save(1)
+    (tmp_path / "model_0000000.pth").unlink()
+    run.save(1)
+    assert not (tmp_path / "model_0000000.pth").exists()
+    run.save_as("model_final")
+    assert (tmp_path / "model_final.pth").exists()

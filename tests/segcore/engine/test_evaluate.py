@@ -9,6 +9,7 @@ from fake_task import batch, make_fabric, make_task
 
 from segcore.engine import evaluate as module
 from segcore.engine.evaluate import evaluate
+from segcore.errors import DataError
 
 
 class Seen:
@@ -45,6 +46,25 @@ def test_an_empty_data_set_is_evaluated_too():
 def test_one_number_has_one_evaluator():
     with pytest.raises(ValueError, match="two evaluators give"):
         evaluate(make_task(), [batch(1)], [Seen(), Seen()], make_fabric())
+
+
+def test_an_evaluation_is_left_between_batches(caplog):
+    seen, task = Seen(), make_task()
+    found = evaluate(task, [batch(1), batch(2), batch(3)], [seen], make_fabric(), stop=lambda: True)
+    assert found is None
+    assert [name for name, _ in seen.parts] == ["image 1"]
+    assert task.model.training
+
+
+def test_broken_data_is_an_error_and_the_model_is_as_it_was():
+    def loader():
+        yield batch(1)
+        raise DataError("2.png: broken")
+
+    task = make_task()
+    with pytest.raises(DataError, match=r"^2\.png: broken$"):
+        evaluate(task, loader(), [Seen()], make_fabric())
+    assert task.model.training
 
 
 def test_progress_is_logged_where_there_is_no_terminal(monkeypatch, caplog):

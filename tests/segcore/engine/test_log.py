@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from segcore.engine import log
 from segcore.engine.log import RunLog
+from segcore.errors import ConfigError
 
 CPU = torch.device("cpu")
 LOSSES = {"loss_ce": 1.0, "loss_mask_0": 2.0, "grad_norm": 9.0}
@@ -81,6 +83,13 @@ def test_rank_zero_writes_and_the_others_warn(tmp_path):
     logging.getLogger("x").info("hello")
     assert not (tmp_path / "other").exists()
     assert logging.getLogger().level == logging.WARNING
+
+
+def test_an_output_that_is_no_folder_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run", Path("/proc/run")):
+        with pytest.raises(ConfigError, match=f"OUTPUT_DIR {folder}: cannot be written"):
+            log.set_up(folder)
 
 
 def test_a_terminal_gets_lines_and_a_progress_line_that_share_it(tmp_path, monkeypatch, capsys):

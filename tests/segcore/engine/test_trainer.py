@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+from functools import partial
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ from segcore.engine.finite import NonFiniteError
 from segcore.engine.log import RunLog
 from segcore.engine.optim import poly
 from segcore.engine.trainer import Trainer
-from segcore.errors import WeightsError
+from segcore.errors import DataError, WeightsError
 
 FLAT = poly(max_iter=100, power=0.0, ending=0.0, warmup=(0, 1.0, "linear"))
 
@@ -117,6 +120,33 @@ def test_another_models_optimizer_is_refused():
         make_trainer().restore(state)
 
 
+@pytest.mark.parametrize(("kind", "other"), [("SGD", "AdamW"), ("AdamW", "SGD")])
+def test_another_optimizers_state_is_refused(kind, other):
+    state = make_trainer(kind=getattr(torch.optim, kind)).state()
+    with pytest.raises(WeightsError, match=f"it is of {kind.upper()}, SOLVER.OPTIMIZER is"):
+        make_trainer(kind=getattr(torch.optim, other)).restore(state)
+
+
+def test_moments_of_another_shape_are_refused():
+    """torch takes them: its fused kernel would read past their end."""
+    trainer = make_trainer(kind=torch.optim.AdamW)
+    trainer.step([batch(1)])
+    state = trainer.state()
+    state["optimizer"]["state"][0]["exp_avg"] = torch.zeros(4, 3)
+    with pytest.raises(WeightsError, match=r"exp_avg of parameter 0 is \(4, 3\)"):
+        make_trainer(kind=torch.optim.AdamW).restore(state)
+
+
+def test_a_resumed_run_has_the_settings_of_its_config():
+    trainer = make_trainer(kind=partial(torch.optim.AdamW, weight_decay=0.1, betas=(0.8, 0.9)))
+    trainer.step([batch(1)])
+    other = make_trainer(kind=partial(torch.optim.AdamW, weight_decay=0.3))
+    other.restore(trainer.state())
+    (group,) = other.optimizer.param_groups
+    assert (group["weight_decay"], group["betas"]) == (0.3, (0.9, 0.999))
+    assert other.state()["optimizer"]["state"][0]["step"] == 1
+
+
 def test_a_loss_that_is_no_number_names_itself_and_its_images(tmp_path):
     trainer = make_trainer(make_task(breaks=(3,)), folder=tmp_path)
     bad = batch(5, num_segments=3, label=1)
@@ -159,6 +189,66 @@ def test_a_signal_ends_the_run_after_the_step(number):
     assert trainer.iteration == 4  # the step in hand is finished
     assert trainer.signals.caught == number
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_is_told_at_once(capfd):
+    def batches():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert "SIGTERM: stopping after this step" in capfd.readouterr().err
+        yield batch(1)
+
+    make_trainer().fit(batches(), 9, [])
+
+
+def broken_after(count):
+    yield from [batch(i) for i in range(count)]
+    raise DataError("7.png: broken")
+
+
+def test_broken_data_ends_the_run_between_two_steps():
+    trainer = make_trainer()
+    with pytest.raises(DataError, match=r"^7\.png: broken$"):
+        trainer.fit(broken_after(3), 9, [])
+    assert trainer.iteration == 3
+    assert trainer.together
+
+
+TWO = """
+import sys
+sys.path.insert(0, {here!r})
+from fake_task import batch, make_task
+from test_trainer import FLAT, broken_after, endless
+import torch
+from segcore.engine.launch import launch
+from segcore.engine.trainer import Trainer
+from segcore.errors import DataError
+
+fabric = launch(num_gpus=2, device="cpu")
+for good in (0, 2):
+    task = make_task()
+    optimizer = torch.optim.SGD(task.model.parameters(), lr=0.1)
+    trainer = Trainer(task, optimizer, FLAT, fabric)
+    batches = endless(batch(1)) if fabric.global_rank == 0 else broken_after(good)
+    with open({out!r} + f"{{fabric.global_rank}} {{good}}", "w") as stream:
+        try:
+            trainer.fit(batches, 9, [])
+        except DataError as error:
+            print(error, trainer.iteration, trainer.together, file=stream)
+fabric.barrier()  # the test reads both files when the first process ends
+"""
+
+
+@pytest.mark.slow
+def test_one_ranks_broken_data_ends_all_of_them_alike(tmp_path):
+    script, here = tmp_path / "two.py", __file__.rpartition("/")[0]
+    script.write_text(TWO.format(here=here, out=str(tmp_path / "rank")))
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    for good, iteration in ((0, 0), (2, 3)):  # the step of the failure is finished
+        text = f"7.png: broken (process 1 of 2) {iteration} True\n"
+        assert [(tmp_path / f"rank{r} {good}").read_text() for r in (0, 1)] == [text, text]
 
 
 def test_a_second_signal_is_not_held_back(request):
