@@ -19,7 +19,7 @@ quickstart: $(READY)
 	$(BIN)/python tools/quickstart.py
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
