@@ -97,6 +97,17 @@ def inference(who: str) -> Callable[[], object]:
     return run
 
 
+def peak() -> float:
+    """GFLOP/s of a large product of float32 matrices: what no network here can exceed."""
+    left, right = torch.randn(2, 4096, 4096)
+    best = float("inf")
+    for _ in range(6):
+        start = time.perf_counter()
+        torch.mm(left, right)
+        best = min(best, time.perf_counter() - start)
+    return 2 * 4096**3 / best / 1e9
+
+
 def targets(size: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(N, H, W) bool rectangles and their labels."""
     masks = torch.zeros(count, size, size, dtype=torch.bool)
@@ -148,14 +159,17 @@ def their_step(masks: torch.Tensor, labels: torch.Tensor, who: str) -> Callable[
 
 def main(args: argparse.Namespace) -> None:
     projects = ["ours"] + ["transformers"] * bool(find_spec("transformers"))
+    if args.threads:
+        torch.set_num_threads(args.threads)
     names = [f"{project}, {kind}" for project in projects for kind in ("fp32", "bf16")]
-    table = Table("what", "who", "seconds, median", "ours, fp32 is faster by")
+    table = Table("what", "who", "seconds, median", "times ours, fp32")
     for what, make in (("inference 800x1216", "inference"), ("training step 512x512", "training")):
         seconds = in_turn(make, names, args.repeat, args.threads)
         for who, value in seconds.items():
             table.add_row(what, who, f"{value:.2f}", f"{value / seconds[names[0]]:.2f}x")
-    Console().print(table)
+    Console(width=90).print(table)
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads,")
+    print(f"a product of 4096x4096 float32 matrices: {peak():.0f} GFLOP/s;")
     print(f"torch {torch.__version__}; interleaved, {args.repeat} runs each, random weights")
     if not find_spec("transformers"):
         print("`pip install transformers` puts its Mask2Former beside ours")
