@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import torch.distributed as dist
 from lightning_fabric import Fabric
 
 from segcore.contracts import Task
 from segcore.engine.checkpoint import Checkpoints, restore_rng, rng_state
+from segcore.engine.ranks import of_all_ranks
 from segcore.engine.trainer import Trainer
 from segcore.engine.weights import load_weights
 from segcore.errors import WeightsError
@@ -61,7 +61,7 @@ class Run:
 
         Raises OSError on rank 0 if it could not be written.
         """
-        states = _of_all_ranks(rng_state(), self.fabric)
+        states = of_all_ranks(rng_state(), self.fabric)
         problem: OSError | None = None
         if self.fabric.is_global_zero:
             content = {
@@ -111,11 +111,3 @@ class Run:
         self.saved = self.trainer.iteration
         logger.info("resumed at iteration %d", self.trainer.iteration)
         return {"iteration": self.saved, "config": content.get("config") or {}}
-
-
-def _of_all_ranks(value: dict[str, Any], fabric: Fabric) -> list[dict[str, Any]]:
-    if fabric.world_size == 1:
-        return [value]
-    found: list[Any] | None = [None] * fabric.world_size if fabric.is_global_zero else None
-    dist.gather_object(value, found)
-    return found or []
