@@ -33,16 +33,17 @@ class Report:
 
     loaded: list[str] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)
-    reinitialised: list[str] = field(default_factory=list)  # the model's, left as they were
-    resized: list[str] = field(default_factory=list)
+    resized: dict[str, str] = field(default_factory=dict)  # name: how, or ""
+    reinitialised: dict[str, str] = field(default_factory=dict)  # left as it was; name: why, or ""
     unused: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
+        shown = {"resized": reasons(self.resized), "reinitialised": reasons(self.reinitialised)}
+        shown["unused"] = self.unused
         rows = []
         for kind in ("loaded", "renamed", "resized", "reinitialised", "unused"):
-            names = getattr(self, kind)
-            shown = "" if kind in ("loaded", "renamed") else _summary(names)
-            rows.append(f"  {kind:14s}{len(names):5d}  {shown}".rstrip())
+            count, names = len(getattr(self, kind)), _summary(shown.get(kind, ()))
+            rows.append(f"  {kind:14s}{count:5d}  {names}".rstrip())
         return "\n".join(rows)
 
     def suspicious(self) -> str:
@@ -54,6 +55,11 @@ class Report:
         if 10 * len(lost) > len(self.loaded):
             return f"{len(lost)} tensors have no place in this model ({_summary(lost)})"
         return ""
+
+
+def reasons(entries: Mapping[str, str]) -> list[str]:
+    """{name: reason} of a Report as texts: "name (reason)", or the name alone."""
+    return [f"{name} ({reason})" if reason else name for name, reason in entries.items()]
 
 
 def _summary(names: Sequence[str]) -> str:
@@ -130,26 +136,25 @@ def _match(
             fitting[name] = value
         else:
             _fit(name, value, own[name], fitting, report)
-    explained = {text.split(" ")[0] for text in report.reinitialised}
-    report.reinitialised += [
-        n for n in own if n not in fitting and n not in explained and not OPTIONAL.search(n)
-    ]
+    for name in own:
+        if name not in fitting and not OPTIONAL.search(name):
+            report.reinitialised.setdefault(name, "")
     report.loaded = sorted(fitting)
     return report, fitting
 
 
 def _check_complete(report: Report, where: str) -> None:
     """Buffers that the model computes itself are not listed in the report, so may be missing."""
-    if report.reinitialised:
+    if missing := reasons(report.reinitialised):
         raise WeightsError(
             f"{where}these are weights to start a training from, not a trained model; missing:"
-            f" {_summary(report.reinitialised)}; give a checkpoint of a finished training, or the"
+            f" {_summary(missing)}; give a checkpoint of a finished training, or the"
             " config that this one was trained with"
         )
     if report.resized:
         logger.warning(
             "%sthe checkpoint is of another config: %s changed to fit; expect worse results",
-            where, _summary(report.resized),
+            where, _summary(reasons(report.resized)),
         )  # fmt: skip
 
 
@@ -169,32 +174,32 @@ def _copy_rows(
     """Rows of classes that both sides have; the last row ("no object") is everybody's."""
     shared = [(i, known.index(c)) for i, c in enumerate(wanted) if c in known]
     if not shared or len(value) != len(known) + 1 or value.shape[1:] != own.shape[1:]:
-        report.reinitialised.append(f"{name} (none of {len(known)} classes is wanted)")
+        report.reinitialised[name] = f"none of {len(known)} classes is wanted"
         return
     rows = own.clone()
     for mine, theirs in [*shared, (-1, -1)]:
         rows[mine] = value[theirs].to(rows)
     fitting[name] = rows
-    report.resized.append(f"{name} ({len(shared)} of {len(wanted)} classes by name)")
+    report.resized[name] = f"{len(shared)} of {len(wanted)} classes by name"
 
 
 def _fit(name: str, value: Tensor, own: Tensor, fitting: dict[str, Tensor], report: Report) -> None:
     """A tensor of another shape: changed to fit, left out with a word, or an error."""
     if name.endswith(CLASS_HEAD):
-        report.reinitialised.append(f"{name} ({len(value)} -> {len(own)} classes)")
+        report.reinitialised[name] = f"{len(value)} -> {len(own)} classes"
     elif name.endswith(QUERIES) and value.shape[1:] == own.shape[1:]:
         more = -(-len(own) // len(value))
         same = torch.Generator().manual_seed(0)  # on every rank: their models must be one
         jitter = 0.01 * torch.randn(own.shape, generator=same)
         jitter[: len(value)] = 0
         fitting[name] = value.repeat(more, 1)[: len(own)].to(own) + jitter.to(own)
-        report.resized.append(f"{name} ({len(value)} -> {len(own)} queries)")
+        report.resized[name] = f"{len(value)} -> {len(own)} queries"
     elif name.endswith("relative_position_bias_table") and value.shape[1] == own.shape[1]:
         old, new = (round(len(t) ** 0.5) for t in (value, own))
         square = value.T.reshape(1, -1, old, old).float()
         table = F.interpolate(square, (new, new), mode="bicubic")
         fitting[name] = table.reshape(value.shape[1], -1).T.to(own)
-        report.resized.append(name)
+        report.resized[name] = ""
     elif OPTIONAL.search(name):
         return
     else:
