@@ -21,3 +21,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}; set SEG_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Numbers recorded from the published programs, beside the project; tests skip without."""
+    folder = ROOT.parent / "shared" / "golden"
+    if not folder.is_dir():
+        pytest.skip(f"no recorded numbers at {folder}")
+    return folder

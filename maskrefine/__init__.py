@@ -1,0 +1,1 @@
+"""Mask refiners and the detector that they work on."""

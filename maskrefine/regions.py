@@ -1,0 +1,75 @@
+"""Boxes in a feature pyramid: which level each one reads, and what it reads there.
+
+The only door to torchvision.
+Legend of one-letter names: B samples, R regions (boxes), L levels, C channels, h w feature cells,
+s cells on a side of a pooled region.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+STRIDES = (4, 8, 16, 32)  # of P2..P5
+
+
+def pyramid_levels(
+    boxes: Tensor,
+    *,
+    size: float = 224.0,
+    canonical: int = 4,
+    finest: int = 2,
+    levels: int = 4,
+    epsilon: float = 1e-8,
+) -> Tensor:
+    """Which level of a pyramid each box (R, 4) reads: (R,) int64, 0 the finest.
+
+    Large boxes read coarse levels (Feature Pyramid Networks, equation 1). The defaults are
+    detectron2's; `MMDET_LEVELS` has mmdetection's, which differ in their rounding only.
+
+    Args:
+        size: side in pixels of a square box that reads level `canonical`.
+        finest: number of the level that is called 0 here.
+    """
+    w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    level = torch.floor(canonical + torch.log2((w * h).sqrt() / size + epsilon)) - finest
+    return level.clamp(0, levels - 1).long()
+
+
+MMDET_LEVELS = {"size": 56.0, "canonical": 0, "finest": 0, "epsilon": 1e-6}
+
+
+def pool(
+    features: Sequence[Tensor],
+    sample: Tensor,
+    boxes: Tensor,
+    size: int,
+    *,
+    level: Tensor | None = None,
+    strides: Sequence[int] = STRIDES,
+    sampling: int = 0,
+) -> Tensor:
+    """RoIAlign (aligned) of every box from its level: (R, C, s, s) float32.
+
+    Args:
+        features: L maps (B, C, h, w), fine to coarse. In half precision they are read in float32:
+            a half cannot tell neighbouring pixels apart.
+        sample: (R,) whose features each box reads.
+        boxes: (R, 4) in input pixels.
+        size: s, cells on a side.
+        level: (R,) 0..L-1; None: the only one.
+        sampling: points on a side of a cell; 0: one for every feature cell that it covers.
+    """
+    rois = torch.cat((sample[:, None].to(boxes), boxes), dim=1).float()  # (R, 5)
+    if level is None:
+        (feature,), (stride,) = features, strides[:1]
+        return roi_align(feature.float(), rois, size, 1 / stride, sampling, aligned=True)
+    out = features[0].new_zeros(len(rois), features[0].shape[1], size, size, dtype=torch.float32)
+    for i, (feature, stride) in enumerate(zip(features, strides, strict=True)):
+        rows = (level == i).nonzero()[:, 0]
+        pooled = roi_align(feature.float(), rois[rows], size, 1 / stride, sampling, aligned=True)
+        out = out.index_copy(0, rows, pooled)
+    return out
