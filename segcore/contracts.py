@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segcore.structures import Batch, Outputs, Record, Result, Sample, Targets
+from segcore.structures import Batch, Outputs, Record, Regions, Result, Sample, Targets
 
 
 class Backbone(Protocol):
@@ -48,6 +48,18 @@ class PostProcessor(Protocol):
     """From logits to results at the original size."""
 
     def __call__(self, outputs: Outputs, batch: Batch) -> list[Result]: ...
+
+
+class MaskHead(Protocol):
+    """Masks inside boxes: the plain head of Mask R-CNN, or a refiner in its place."""
+
+    def __call__(self, features: list[Tensor], regions: Regions) -> Regions:
+        """Feature maps p2..p5 (B, C, h, w) and boxes -> the same boxes with what is in them.
+
+        In training (`regions.matched` is given, all regions are foreground) `logits` and `extras`
+        for the losses; else `probabilities` (R, s, s), best regions of a sample first.
+        """
+        ...
 
 
 class ViewSampler(Protocol):

@@ -124,6 +124,8 @@ class Targets:
     labels: Tensor  # (N,) int64, 0..K-1
     masks: Tensor  # (N, T, H, W) bool
     present: Tensor  # (N, T) bool: the segment shows in that view
+    # outlines in input pixels, for detectors of stills; None: there are none, of one or of all
+    polygons: list[Polygons | None] | None = None
 
     def per_view(self) -> list[Targets]:
         """T still-image targets, each with the segments that show in it."""
@@ -138,6 +140,7 @@ class Targets:
             self.labels.to(device, non_blocking=True),
             self.masks.to(device, non_blocking=True),
             self.present.to(device, non_blocking=True),
+            self.polygons,
         )
 
 
@@ -226,8 +229,29 @@ class Regions:
 
     sample: Tensor  # (R,) int64 which sample
     boxes: Tensor  # (R, 4) in input pixels
-    labels: Tensor  # (R,) int64
+    labels: Tensor  # (R,) int64; in training K is background
     logits: list[Tensor] = field(default_factory=list[Tensor])  # per stage (R, 1, s, s)
+    scores: Tensor | None = None  # (R,) at test time, best first within a sample
+    matched: Tensor | None = None  # (R,) int64 row in its sample's targets, in training
+    probabilities: Tensor | None = None  # (R, s, s) at test time: the answer
+    extras: dict[str, Tensor] = field(default_factory=dict[str, Tensor])  # what losses need besides
+
+
+@dataclass(slots=True)
+class Proposals:
+    """What a two-stage detector says before its masks, as its losses look at it in training.
+
+    A anchors, R regions (sampled proposals).
+    """
+
+    truth: list[Tensor]  # B times (N, 4): boxes of the targets
+    anchors: Tensor  # (A, 4)
+    usable: Tensor  # (B, A) bool: anchors that may be trained
+    logits: Tensor  # (B, A) is there an object
+    deltas: Tensor  # (B, A, 4)
+    regions: Regions
+    class_logits: Tensor  # (R, K+1), last class: background
+    box_deltas: Tensor  # (R, K, 4)
 
 
 @dataclass(slots=True)
@@ -240,6 +264,7 @@ class Outputs:
     )  # CropFormer's first pass, B*T stills
     features: list[Tensor] = field(default_factory=list[Tensor])  # fine to coarse, for a refiner
     regions: Regions | None = None
+    proposals: Proposals | None = None  # of a two-stage detector, in training
 
 
 @dataclass(slots=True)
@@ -268,7 +293,8 @@ class Instances:
     scores: Tensor  # (N,) float32
     labels: Tensor  # (N,) int64 contiguous class
     masks: list[Rle]  # N (for video: N lists of T)
-    boxes: Tensor  # (N, 4) tight around the masks, x0 y0 x1 y1 with x1 y1 exclusive
+    # (N, 4) x0 y0 x1 y1 with x1 y1 exclusive: tight around the masks, or as a detector says
+    boxes: Tensor
 
 
 @dataclass(slots=True)
