@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segcore import build
+from segcore.build import data, evaluators, solver
+from segcore.build.task import build_task
 from segcore.config import Config, load_config, save_config, to_dict
 from segcore.contracts import Task
 from segcore.engine import log
@@ -68,13 +69,13 @@ def test(
     """
     results: dict[str, float] = {}
     for name in cfg.DATASETS.TEST:
-        metadata = build.test_metadata(cfg, name, trained)
-        loader = build.test_batches(cfg, task, name, fabric)
+        metadata = data.test_metadata(cfg, name, trained)
+        loader = data.test_batches(cfg, task, name, fabric)
         top = Path(cfg.OUTPUT_DIR) / ("inference_TTA" if infer else "inference")
         folder = top / name.replace("/", "_").strip("._")
         shown = metadata.as_entities() if cfg.ENTITY.ENABLE else metadata
         keep = Predictions(folder, shown, fabric.global_rank) if write else None
-        judges = build.build_evaluators(cfg, metadata)
+        judges = evaluators.build_evaluators(cfg, metadata)
         found = evaluate(task, loader, judges, fabric, keep, infer, stop)
         if found is None:
             logger.warning("%s: evaluation left, as a signal asked for", name)
@@ -105,12 +106,12 @@ def tell(name: str, found: dict[str, float], file: Path, needed: bool) -> None:
 
 def train(cfg: Config, args: argparse.Namespace, fabric: Fabric, seed: int) -> int:
     """Train on DATASETS.TRAIN, then judge; `seed` counts where SEED is below 0."""
-    metadata, folder = build.train_metadata(cfg), Path(cfg.OUTPUT_DIR)
-    build.check_test_sets(cfg, metadata)
-    task = build.build_task(cfg, metadata)
+    metadata, folder = data.train_metadata(cfg), Path(cfg.OUTPUT_DIR)
+    evaluators.check_test_sets(cfg, metadata)
+    task = build_task(cfg, metadata)
     book = log.RunLog(folder, cfg.SOLVER.MAX_ITER) if fabric.is_global_zero else None
-    optimizer, schedule = build.build_optimizer(cfg, task.model)
-    clip, accumulate = build.clipping(cfg), cfg.SOLVER.ACCUMULATE
+    optimizer, schedule = solver.build_optimizer(cfg, task)
+    clip, accumulate = solver.clipping(cfg), cfg.SOLVER.ACCUMULATE
     trainer = Trainer(
         task, optimizer, schedule, fabric, **clip, accumulate=accumulate, log=book, folder=folder
     )
@@ -155,7 +156,7 @@ def start(cfg: Config, run: Run, resume: bool, seed: int) -> tuple[Config, Itera
         seed = max(stored["config"].get("SEED", 0), 0)
     logger.info("SEED %d%s", seed, " (drawn; give it to repeat this run)" if cfg.SEED < 0 else "")
     cfg = replace(cfg, SEED=seed)
-    batches = build.train_batches(cfg, task, fabric, run.trainer.iteration)
+    batches = data.train_batches(cfg, task, fabric, run.trainer.iteration)
     if stored is None:
         run.begin()
     run.about["config"] = to_dict(cfg)
@@ -189,11 +190,11 @@ def eval_only(cfg: Config, args: argparse.Namespace, fabric: Fabric) -> int:
         raise ConfigError("--eval-only needs weights; add MODEL.WEIGHTS path/to/checkpoint")
     content = content or read_checkpoint(cfg.MODEL.WEIGHTS)
     known = content.get("metadata")  # the classes as the checkpoint was trained with
-    metadata = Metadata.from_dict(known) if known else build.train_metadata(cfg)
-    task = build.build_task(cfg, metadata)
+    metadata = Metadata.from_dict(known) if known else data.train_metadata(cfg)
+    task = build_task(cfg, metadata)
     load_weights(task.model, content["model"], task.renames, complete=True)
     task.model.to(fabric.device)
-    infer = build.build_augmented(cfg, task, fabric) if cfg.TEST.AUG.ENABLED else None
+    infer = evaluators.build_augmented(cfg, task, fabric) if cfg.TEST.AUG.ENABLED else None
     test(cfg, task, metadata, fabric, write=True)
     if infer:
         logger.info("once more with test-time augmentation: %s", cfg.TEST.AUG)
@@ -209,7 +210,7 @@ def main(args: argparse.Namespace) -> int:
         machine_rank=args.machine_rank,
         dist_url=args.dist_url,
         device=cfg.MODEL.DEVICE,
-        precision=build.precision(cfg),
+        precision=solver.precision(cfg),
     )
     log.set_up(Path(cfg.OUTPUT_DIR), fabric.global_rank)
     seed = cfg.SEED if cfg.SEED >= 0 else fabric.broadcast(secrets.randbelow(2**31))

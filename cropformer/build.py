@@ -15,14 +15,18 @@ from cropformer.model import CropFormer
 from cropformer.postprocess import EntityPostProcess
 from cropformer.views import CropViews
 from mask2former.build import (
+    CLASS_ROWS,
+    QUERY_ROWS,
     build,
-    build_backbone,
     build_criterion,
     build_decoder,
     build_pixel_decoder,
-    flips,
 )
 from mask2former.criterion import Criterion
+from segcore.build.backbone import build_backbone
+from segcore.build.solver import backbone_rate
+from segcore.build.views import build_views as build_still_views
+from segcore.build.views import flips
 from segcore.config import Config
 from segcore.contracts import Task
 from segcore.errors import ConfigError
@@ -36,9 +40,14 @@ PER_VIEW = 0.5  # weight of the first pass's losses; a constant of the published
 def build_plain(cfg: Config, metadata: Metadata) -> Task:
     """Mask2Former for entities: one class, results without overlap."""
     task = build(cfg, metadata.as_entities())
-    task.views.metadata = metadata  # type: ignore[attr-defined]  # files keep their classes
-    postprocess = EntityPostProcess(cfg.TEST.DETECTIONS_PER_IMAGE)
-    return replace(task, losses=partial(_agnostic, task.losses), postprocess=postprocess)
+    return replace(
+        task,
+        losses=partial(_agnostic, task.losses),
+        postprocess=EntityPostProcess(cfg.TEST.DETECTIONS_PER_IMAGE),
+        views=build_still_views(cfg, metadata),  # files keep their classes
+        makes=("entity",),
+        average=None,
+    )
 
 
 def build_crops(cfg: Config, metadata: Metadata) -> Task:
@@ -68,12 +77,18 @@ def build_crops(cfg: Config, metadata: Metadata) -> Task:
         pixel_std=cfg.MODEL.PIXEL_STD,
     )
     return Task(
-        model,
-        partial(_agnostic, partial(_both_passes, build_criterion(cfg, num_classes=1))),
-        EntityPostProcess(),
-        build_views(cfg, metadata),
-        weights.to_ours,
-        weights.to_official,
+        model=model,
+        losses=partial(_agnostic, partial(_both_passes, build_criterion(cfg, num_classes=1))),
+        postprocess=EntityPostProcess(),
+        views=build_views(cfg, metadata),
+        renames=weights.to_ours,
+        official=weights.to_official,
+        metadata=metadata.as_entities(),
+        makes=("entity",),
+        needs="segments",
+        class_rows=CLASS_ROWS,
+        query_rows=QUERY_ROWS,
+        rates=backbone_rate(cfg),
     )
 
 

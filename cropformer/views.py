@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from cropformer.windows import Box, crop_windows
-from segcore.data.dataset import check_size, read_image, segments_in
+from segcore.data.images import read_image
 from segcore.data.transforms import Example, RandomFlip, shortest_edge
+from segcore.data.views import check_size, segments_in
 from segcore.structures import Metadata, Record, Sample, Targets
 
 

@@ -15,18 +15,11 @@ from mask2former.model import Mask2Former
 from mask2former.pixel_decoder import PixelDecoder
 from mask2former.postprocess import PostProcess
 from mask2former.weights import to_official, to_ours
+from segcore.build.backbone import build_backbone
+from segcore.build.solver import backbone_rate
+from segcore.build.views import build_views
 from segcore.config import Config
-from segcore.contracts import Task
-from segcore.data.color import ColorSSD
-from segcore.data.dataset import StillViews, Transform
-from segcore.data.transforms import (
-    FixedSizeCrop,
-    PadTo,
-    RandomCrop,
-    RandomFlip,
-    ResizeScale,
-    ResizeShortestEdge,
-)
+from segcore.contracts import ClassRows, Task
 from segcore.errors import ConfigError
 from segcore.nn.backbones import ResNet, TimmBackbone
 from segcore.nn.hornet import HorNet
@@ -35,13 +28,11 @@ from segcore.structures import Metadata, Outputs, Targets
 
 logger = logging.getLogger(__name__)
 
-TARGETS = {
-    "mask_former_semantic": "semantic",
-    "mask_former_panoptic": "panoptic",
-    "mask_former_instance": "instance",
-    "coco_instance_lsj": "instance",
-    "coco_panoptic_lsj": "panoptic",
-}
+CLASS_ROWS = (
+    ClassRows(name="decoder.class_embed.weight"),
+    ClassRows(name="decoder.class_embed.bias"),
+)
+QUERY_ROWS = ("decoder.query_feat.weight", "decoder.query_embed.weight")
 
 # keys that old files may set, of which only one value was ever published and is built here
 ONLY: dict[str, Any] = {
@@ -94,9 +85,30 @@ def build(cfg: Config, metadata: Metadata) -> Task:
             test.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE or test.PANOPTIC_ON or test.INSTANCE_ON
         ),
     )
+    kinds = {
+        "semantic": test.SEMANTIC_ON,
+        "panoptic": test.PANOPTIC_ON,
+        "instance": test.INSTANCE_ON,
+        "boundary": test.INSTANCE_ON,
+    }
+    makes = tuple(kind for kind, on in kinds.items() if on)
     losses = partial(_losses, build_criterion(cfg, num_classes))
     views = build_views(cfg, metadata)
-    return Task(model, losses, postprocess, views, to_ours, to_official)
+    return Task(
+        model=model,
+        losses=losses,
+        postprocess=postprocess,
+        views=views,
+        renames=to_ours,
+        official=to_official,
+        metadata=metadata,
+        makes=makes,
+        needs="labels" if views.targets == "semantic" else "segments",
+        class_rows=CLASS_ROWS,
+        query_rows=QUERY_ROWS,
+        rates=backbone_rate(cfg),
+        average=postprocess.averaged if makes == ("semantic",) else None,
+    )
 
 
 def _losses(
@@ -136,38 +148,6 @@ def class_count(cfg: Config, metadata: Metadata) -> int:
             " set it to 0 to take the data set's number"
         )
     return found
-
-
-def build_backbone(cfg: Config) -> ResNet | Swin | HorNet | TimmBackbone:
-    """By MODEL.BACKBONE.NAME: detectron2's names, or timm/<name>."""
-    name, swin = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.SWIN
-    if name.startswith("timm/"):
-        return TimmBackbone(name.removeprefix("timm/"), cfg.MODEL.BACKBONE.FROZEN_NORM)
-    if name == "build_resnet_backbone":
-        return ResNet(cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.NORM)
-    if name == "D2SwinTransformer":
-        return Swin(
-            embed_dim=swin.EMBED_DIM,
-            depths=tuple(swin.DEPTHS),
-            num_heads=tuple(swin.NUM_HEADS),
-            window_size=swin.WINDOW_SIZE,
-            patch_size=swin.PATCH_SIZE,
-            mlp_ratio=swin.MLP_RATIO,
-            qkv_bias=swin.QKV_BIAS,
-            drop_path_rate=swin.DROP_PATH_RATE,
-            use_checkpoint=swin.USE_CHECKPOINT,
-        )
-    if name == "D2HorNet":
-        hornet = cfg.MODEL.HORNET
-        return HorNet(
-            dim=hornet.BASE_DIM,
-            depths=tuple(hornet.DEPTHS),
-            drop_path_rate=hornet.DROP_PATH_RATE,
-        )
-    raise ConfigError(
-        f"MODEL.BACKBONE.NAME {name!r}: expected build_resnet_backbone, D2SwinTransformer,"
-        " D2HorNet or timm/<name>"
-    )
 
 
 def build_pixel_decoder(
@@ -214,75 +194,3 @@ def build_criterion(cfg: Config, num_classes: int) -> Criterion:
         oversample=former.OVERSAMPLE_RATIO,
         importance=former.IMPORTANCE_SAMPLE_RATIO,
     )
-
-
-def build_views(cfg: Config, metadata: Metadata) -> StillViews:
-    """Training transforms in the published order of each mapper."""
-    name = cfg.INPUT.DATASET_MAPPER_NAME
-    if name not in TARGETS:
-        raise ConfigError(
-            f"INPUT.DATASET_MAPPER_NAME {name!r}: expected one of {', '.join(TARGETS)}"
-        )
-    return StillViews(
-        metadata=metadata,
-        targets=TARGETS[name],
-        steps=_large_scale_jitter(cfg) if name.endswith("_lsj") else _resize_and_crop(cfg),
-        min_size=cfg.INPUT.MIN_SIZE_TEST,
-        max_size=cfg.INPUT.MAX_SIZE_TEST,
-    )
-
-
-def flips(cfg: Config) -> bool:
-    """Whether half of the training images are mirrored."""
-    kind = cfg.INPUT.RANDOM_FLIP
-    if kind not in ("horizontal", "none"):
-        raise ConfigError(
-            f"INPUT.RANDOM_FLIP is {kind!r}; expected horizontal or none (vertical is not"
-            " supported)"
-        )
-    return kind == "horizontal"
-
-
-def random_crop(cfg: Config) -> RandomCrop | None:
-    """The crops of training, None without them."""
-    crop = cfg.INPUT.CROP
-    if not crop.ENABLED:
-        return None
-    if crop.TYPE != "absolute":
-        raise ConfigError(
-            f"INPUT.CROP.TYPE is {crop.TYPE!r}; only absolute is supported, with INPUT.CROP.SIZE"
-            " [height, width] in pixels"
-        )
-    if len(crop.SIZE) != 2 or min(crop.SIZE) < 1:
-        raise ConfigError(
-            f"INPUT.CROP.SIZE is {crop.SIZE}; expected [height, width] in pixels, as"
-            " INPUT.CROP.TYPE is absolute"
-        )
-    return RandomCrop((int(crop.SIZE[0]), int(crop.SIZE[1])), crop.SINGLE_CATEGORY_MAX_AREA)
-
-
-def _large_scale_jitter(cfg: Config) -> list[Transform]:
-    size, data = cfg.INPUT.IMAGE_SIZE, cfg.INPUT
-    flip: list[Transform] = [RandomFlip()] if flips(cfg) else []
-    jitter = ResizeScale(data.MIN_SCALE, data.MAX_SCALE, size, size)
-    return [*flip, jitter, FixedSizeCrop((size, size))]
-
-
-def _resize_and_crop(cfg: Config) -> list[Transform]:
-    data, crop = cfg.INPUT, random_crop(cfg)
-    sizes = data.MIN_SIZE_TRAIN
-    sizes = (sizes,) if isinstance(sizes, int) else tuple(sizes)
-    side = data.SIZE_DIVISIBILITY
-    if 0 < side < max(crop.size if crop else sizes):
-        logger.warning(
-            "INPUT.SIZE_DIVISIBILITY %d cuts what is larger off (as it always did): training sees"
-            " the top left of its images; -1 turns it off", side,
-        )  # fmt: skip
-    optional: list[Transform | None] = [
-        crop,
-        ColorSSD() if data.COLOR_AUG_SSD else None,
-        RandomFlip() if flips(cfg) else None,
-        PadTo(side) if side > 0 else None,
-    ]
-    resize = ResizeShortestEdge(sizes, data.MAX_SIZE_TRAIN)
-    return [resize, *(step for step in optional if step)]

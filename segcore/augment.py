@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from segcore.contracts import Task
-from segcore.data.dataset import test_sample
+from segcore.data.views import test_sample
 from segcore.errors import ConfigError
 from segcore.structures import Batch, Outputs, Record, Result
 

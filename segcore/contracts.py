@@ -5,15 +5,17 @@ Legend of one-letter names: B samples, T views, H W input pixels, h w feature ce
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segcore.structures import Batch, Outputs, Record, Regions, Result, Sample, Targets
+from segcore.structures import Batch, Metadata, Outputs, Record, Regions, Result, Sample, Targets
+
+Look = tuple[Outputs, Batch, bool]  # of one image; whether it was mirrored
 
 
 class Backbone(Protocol):
@@ -87,17 +89,59 @@ class Evaluator(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+def everywhere_one(name: str) -> float:
+    """Every parameter learns at the base rate."""
+    return 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassRows:
+    """A parameter that has rows of its own for every class.
+
+    Args:
+        name: how the parameter's name ends.
+        each: rows of one class, one after the other (4 for a detector's box deltas).
+        background: where "no object" has its rows; None: it has none.
+    """
+
+    name: str
+    each: int = 1
+    background: Literal["first", "last"] | None = "last"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """All that train_net.py must know of an architecture."""
+    """All that the framework must know of an architecture.
+
+    Args:
+        losses: weighted; the Tensor is `Batch.counts`, averaged over ranks and batches.
+        renames: official state-dict names -> the model's.
+        official: the model's -> official.
+        metadata: the classes of the results.
+        makes: which evaluators its results can be judged by: "semantic", "panoptic", "instance",
+            "entity" ...; "entity" takes the place of whatever else a data set names.
+        needs: what training data must have: segments, label images, or one of them.
+        class_rows: parameters that another set of classes changes.
+        query_rows: ends of the names of parameters with one row a query.
+        rates: factor of the base learning rate, by parameter name.
+        average: one result of several looks at an image, for test-time augmentation.
+        precision: of inference; weights and results stay float32.
+    """
 
     model: nn.Module  # a SegmentationModel
-    losses: Callable[[Outputs, list[Targets], Tensor], dict[str, Tensor]]  # weighted; Batch.counts
+    losses: Callable[[Outputs, list[Targets], Tensor], dict[str, Tensor]]
     postprocess: PostProcessor
     views: ViewSampler
-    renames: Callable[[dict[str, Any]], dict[str, Any]]  # official state-dict names -> ours
-    official: Callable[[dict[str, Any]], dict[str, Any]]  # ours -> official
-    precision: torch.dtype = torch.float32  # of inference; weights and results stay float32
+    renames: Callable[[dict[str, Any]], dict[str, Any]]
+    official: Callable[[dict[str, Any]], dict[str, Any]]
+    metadata: Metadata
+    makes: tuple[str, ...]
+    needs: Literal["segments", "labels", "either"] = "either"
+    class_rows: tuple[ClassRows, ...] = ()
+    query_rows: tuple[str, ...] = ()
+    rates: Callable[[str], float] = everywhere_one
+    average: Callable[[Sequence[Look]], Result] | None = None
+    precision: torch.dtype = torch.float32
 
     def infer(self, batch: Batch, device: torch.device, aux: bool = False) -> Outputs:
         """What the model says of a batch, without gradients."""

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from segcore.build import build_task, catalogs, data_root
+from segcore.build.data import catalogs, data_root
+from segcore.build.task import build_task
 from segcore.config import Config, load_config
 from segcore.contracts import Task
 from segcore.data.catalog import dataset_metadata
-from segcore.data.dataset import read_image
+from segcore.data.images import read_image
 from segcore.engine.weights import load_weights, read_checkpoint
 from segcore.errors import ConfigError, DataError, WeightsError
 from segcore.structures import Batch, Frame, Metadata, Outputs, Record, Result, Sample

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from segcore import masks
 from segcore.evaluation.panoptic import truth_map
+from segcore.labels import semantic_map
 from segcore.structures import (
     Instances,
     Metadata,
@@ -145,7 +146,7 @@ def ground_truth(record: Record, metadata: Metadata) -> Result:
     """What was annotated, as a result: panoptic from segments, else semantic."""
     frame = record.frames[0]
     if not frame.segments and frame.semantic is not None:
-        classes = masks.semantic_map(frame, metadata)
+        classes = semantic_map(frame, metadata)
         return Result(semantic=torch.from_numpy(np.maximum(classes, 0).astype(np.int16)))
     ids, segments = truth_map(record)
     found, index, counts = np.unique(ids, return_inverse=True, return_counts=True)

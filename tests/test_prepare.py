@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from segcore import masks
 from segcore.data.catalog import load_dataset
+from segcore.labels import read_ids, read_png, semantic_map
 
 WALL, BED, PERSON = 1, 8, 13  # in the label images; 0 is other
 
@@ -47,7 +47,7 @@ def prepare(root, folder, name, *flags):
 def test_ade20k_semantic(ade, root):
     assert prepare(ade, root, "ade20k_sem_seg", "--workers", "1").returncode == 0
     metadata, records = load_dataset("ade20k_sem_seg_val", ade)
-    truth = masks.semantic_map(records[0].frames[0], metadata)
+    truth = semantic_map(records[0].frames[0], metadata)
     assert truth[:2].max() == -1
     assert [metadata.classes[k] for k in np.unique(truth[2:])] == ["wall", "bed", "person"]
 
@@ -69,7 +69,7 @@ def test_ade20k_panoptic(ade, root):
     assert prepare(ade, root, "ade20k_pan_seg", "--workers", "2").returncode == 0
     metadata, records = load_dataset("ade20k_panoptic_val", ade)
     frame = records[0].frames[0]
-    ids = masks.read_ids(frame.panoptic)
+    ids = read_ids(frame.panoptic)
     names = [metadata.classes[s.category] for s in frame.segments]
     assert names == ["wall", "bed", "bed", "person"]
     seen = [int((ids == s.shape.id).sum()) for s in frame.segments]
@@ -77,7 +77,7 @@ def test_ade20k_panoptic(ade, root):
     assert frame.segments[0].area == 64  # whose area is counted before, as published
     assert len({s.shape.id for s in frame.segments} - {0}) == 4
     assert (ids[:2] == 0).all()
-    assert masks.read_png(frame.panoptic)[6, 0].tolist() == list(metadata.colors[7])
+    assert read_png(frame.panoptic)[6, 0].tolist() == list(metadata.colors[7])
 
 
 def test_coco_semantic_from_panoptic(tmp_path, root):
@@ -93,7 +93,7 @@ def test_coco_semantic_from_panoptic(tmp_path, root):
         path.write_text(json.dumps({"annotations": [entry]}))
     name = "coco_semantic_annos_from_panoptic_annos"
     assert prepare(tmp_path, root, name, "--workers", "1").returncode == 0
-    made = masks.read_png(tmp_path / "coco" / "panoptic_semseg_train2017" / "1.png")
+    made = read_png(tmp_path / "coco" / "panoptic_semseg_train2017" / "1.png")
     assert made[:, [0, 3]].tolist() == [[255, 255], [0, 132], [0, 132], [0, 132]]
 
 

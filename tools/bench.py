@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional as F
 
-from segcore.build import build_optimizer, build_task
+from segcore.build.solver import build_optimizer
+from segcore.build.task import build_task
 from segcore.config import load_config
 from segcore.data.catalog import dataset_metadata
 from segcore.engine.memory import keep_freed_memory
@@ -127,7 +128,7 @@ def our_step(masks: torch.Tensor, labels: torch.Tensor, who: str) -> Callable[[]
     cfg = load_config(CONFIG, ["MODEL.WEIGHTS", ""])
     task = build_task(cfg, dataset_metadata(cfg.DATASETS.TRAIN[0], Path("datasets")))
     model = task.model.train()
-    optimizer, _ = build_optimizer(cfg, model)
+    optimizer, _ = build_optimizer(cfg, task)
     images = torch.randint(0, 256, (1, 1, 3, 512, 512), dtype=torch.uint8)
     goal = [Targets(labels, masks[:, None], torch.ones(10, 1, dtype=torch.bool))]
     sizes = torch.tensor([[[512, 512]]])

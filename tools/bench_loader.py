@@ -25,7 +25,7 @@ from rich.table import Table
 
 from segcore.data.catalog import load_dataset
 from segcore.data.color import ColorSSD
-from segcore.data.dataset import Transform, read_image, segments_in
+from segcore.data.images import read_image
 from segcore.data.store import Records
 from segcore.data.transforms import (
     Example,
@@ -36,6 +36,7 @@ from segcore.data.transforms import (
     ResizeScale,
     ResizeShortestEdge,
 )
+from segcore.data.views import Transform, segments_in
 from segcore.structures import Record
 
 LSJ: list[Transform] = [

@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from segcore import masks
-from segcore.build import data_root
+from segcore.build.data import data_root
 from segcore.data.catalog import load_dataset
-from segcore.data.sources import image_size
+from segcore.data.images import image_size
 from segcore.errors import DataError
+from segcore.labels import frame_ids, semantic_map
 from segcore.structures import Frame, Metadata, PngId, Size
 
 SHOWN = 10
@@ -51,11 +51,11 @@ def label_problems(frame: Frame, metadata: Metadata, counts: Counter[int]) -> It
     numbers = [s.shape.id for s in frame.segments if isinstance(s.shape, PngId)]
     try:
         if frame.semantic is not None:
-            classes = masks.semantic_map(frame, metadata)
+            classes = semantic_map(frame, metadata)
             if not frame.segments:
                 counts.update(np.flatnonzero(np.bincount(classes[classes >= 0])).tolist())
         if numbers:
-            seen = set(np.unique(masks.frame_ids(frame)).tolist())
+            seen = set(np.unique(frame_ids(frame)).tolist())
             if lost := [number for number in numbers if number not in seen]:
                 yield f"{frame.panoptic}: has no pixel of {len(lost)} of {len(numbers)} segments"
     except DataError as error:

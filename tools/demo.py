@@ -23,7 +23,7 @@ import torch
 from demo_files import ENDINGS, Job, at, find_images, plan, refuse_overwriting
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from segcore.data.dataset import read_image
+from segcore.data.images import read_image
 from segcore.engine.memory import keep_freed_memory
 from segcore.errors import ConfigError, DataError, WeightsError
 from segcore.evaluation.writers import coco_json, id_png, panoptic_png, write_json, write_png

@@ -18,7 +18,7 @@ from pathlib import Path
 from draw_scenes import draw_all
 
 from segcore.data.catalog import load_dataset
-from segcore.data.dataset import read_image
+from segcore.data.images import read_image
 from segcore.evaluation.writers import write_json, write_png
 from segcore.predict import Predictor
 from segcore.visualize import draw, ground_truth, side_by_side

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from segcore.data.classes import head_of, metadata_of, read_yaml
-from segcore.data.readers import READERS
-from segcore.data.sources import IMAGE_SUFFIXES, Spec, images_by_stem
+from segcore.data.folders import Spec, images_by_stem
+from segcore.data.formats.table import READERS
+from segcore.data.images import IMAGE_SUFFIXES
 from segcore.data.store import Records
 from segcore.errors import DataError
 from segcore.structures import Metadata

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from segcore.data.fields import known_keys, typed, whole
+from segcore.data.parsing.values import known_keys, typed, whole
 from segcore.errors import DataError
 
 KEYS = ("names", "ids", "things", "num_things", "colors", "ignore_label", "label_map")

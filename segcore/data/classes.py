@@ -16,9 +16,9 @@ from typing import Any
 import yaml
 
 from segcore.data.class_list import ClassList, Color, class_list, is_color
-from segcore.data.fields import flag, typed, whole
-from segcore.data.json_stream import last_member, read_object
-from segcore.data.readers import READERS
+from segcore.data.formats.table import READERS
+from segcore.data.parsing.json_stream import last_member, read_object
+from segcore.data.parsing.values import flag, typed, whole
 from segcore.errors import DataError
 from segcore.structures import Metadata
 

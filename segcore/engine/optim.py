@@ -29,9 +29,13 @@ class Decay:
 
 
 def parameter_groups(
-    model: nn.Module, rate: float, backbone_factor: float, decay: Decay
+    model: nn.Module, rate: float, rates: Callable[[str], float], decay: Decay
 ) -> list[dict[str, object]]:
-    """Groups by (learning rate, weight decay); biases decay, position tables do not."""
+    """Groups by (learning rate, weight decay); biases decay, position tables do not.
+
+    Args:
+        rates: factor of `rate` by parameter name.
+    """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     seen: set[int] = set()
     for path, module in model.named_modules():
@@ -39,7 +43,7 @@ def parameter_groups(
             if not value.requires_grad or id(value) in seen:
                 continue
             seen.add(id(value))
-            lr = rate * backbone_factor if "backbone" in path else rate
+            lr = rate * rates(f"{path}.{name}")
             wd = decay.weight
             if "relative_position_bias_table" in name or "absolute_pos_embed" in name:
                 wd = 0.0

@@ -19,6 +19,7 @@ from pycocotools.cocoeval import COCOeval
 from segcore import masks
 from segcore.errors import DataError
 from segcore.evaluation.boundary import BoundaryCOCOeval, dilation_of
+from segcore.labels import frame_ids
 from segcore.structures import Frame, Metadata, PngId, Record, Result, Rle, Segment, Size
 
 
@@ -117,7 +118,7 @@ def _rles(things: Sequence[Segment], record: Record) -> list[Rle]:
     numbers = [s.shape.id for s in things if isinstance(s.shape, PngId)]
     painted: dict[int, Rle] = {}
     if numbers:
-        ids = masks.frame_ids(frame)
+        ids = frame_ids(frame)
         _check(ids.shape, record, f"{frame.panoptic} is")
         painted = dict(zip(numbers, rles_of(ids, numbers), strict=True))
     return [

@@ -12,6 +12,7 @@ import numpy as np
 
 from segcore import masks
 from segcore.errors import DataError
+from segcore.labels import frame_ids, lookup
 from segcore.structures import Frame, Metadata, Panoptic, PngId, Record, Result, Segment
 
 
@@ -59,7 +60,7 @@ def truth_map(record: Record) -> tuple[np.ndarray, dict[int, Segment]]:
     """
     frame: Frame = record.frames[0]
     if frame.panoptic is not None and all(isinstance(s.shape, PngId) for s in frame.segments):
-        ids = masks.frame_ids(frame)
+        ids = frame_ids(frame)
         return ids, {s.shape.id: s for s in frame.segments if isinstance(s.shape, PngId)}
     ids = np.zeros(record.size, np.int32)
     segments: dict[int, Segment] = {}
@@ -113,8 +114,8 @@ def _shared(
     truth: np.ndarray, rows: list[int], found: np.ndarray, columns: list[int]
 ) -> np.ndarray:
     """(1 + rows, 1 + columns) pixels that two segments share; first row and column: neither."""
-    row = masks.lookup(truth, {number: i for i, number in enumerate(rows)}) + 1
-    column = masks.lookup(found, {number: i for i, number in enumerate(columns)}) + 1
+    row = lookup(truth, {number: i for i, number in enumerate(rows)}) + 1
+    column = lookup(found, {number: i for i, number in enumerate(columns)}) + 1
     shape = (len(rows) + 1, len(columns) + 1)
     pairs = row.astype(np.int64) * shape[1] + column
     return np.bincount(pairs.ravel(), minlength=shape[0] * shape[1]).reshape(shape)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from segcore import masks
 from segcore.errors import DataError
+from segcore.labels import semantic_map
 from segcore.structures import Metadata, Record, Result
 
 
@@ -26,7 +26,7 @@ class SemanticEvaluator:
     def update(self, result: Result, record: Record) -> None:
         """Count the pixels of one image."""
         assert result.semantic is not None
-        truth = masks.semantic_map(record.frames[0], self.metadata)
+        truth = semantic_map(record.frames[0], self.metadata)
         found = result.semantic.numpy()
         if truth.shape != found.shape:
             raise DataError(

@@ -16,7 +16,7 @@ from cropformer.views import CropViews
 from cropformer.windows import crop_windows
 from mask2former.build import build_criterion
 from mask2former.model import Mask2Former
-from segcore.build import build_task
+from segcore.build.task import build_task
 from segcore.config import load_config
 from segcore.data.catalog import load_dataset
 from segcore.evaluation.entity import EntityEvaluator

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from segcore.build import build_augmented
+from segcore.build.evaluators import build_augmented
 from segcore.config import load_config
 from segcore.engine.launch import launch
 from segcore.errors import ConfigError

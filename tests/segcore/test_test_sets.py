@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from segcore.build import build_evaluators
-from segcore.build import test_metadata as metadata_of
+from segcore.build.data import test_metadata as metadata_of
+from segcore.build.evaluators import build_evaluators
 from segcore.config import load_config
 from segcore.data.catalog import dataset_metadata
 from segcore.errors import ConfigError, DataError

@@ -5,7 +5,7 @@ import json
 import pytest
 from tiny import make_dataset
 
-from segcore.build import train_records
+from segcore.build.data import train_records
 from segcore.config import load_config
 from segcore.errors import ConfigError, DataError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from segcore.build import EVALUATORS
+from segcore.build.evaluators import EVALUATORS
 from segcore.data.catalog import dataset_metadata
 from segcore.data.class_list import class_list
 from segcore.data.classes import KNOWN_EVALUATORS

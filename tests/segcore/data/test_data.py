@@ -12,7 +12,7 @@ from tiny import make_dataset
 from segcore import masks
 from segcore.data.catalog import dataset_metadata, load_dataset
 from segcore.data.color import ColorSSD
-from segcore.data.dataset import StillViews, read_image
+from segcore.data.images import read_image
 from segcore.data.loader import TestLoader, batch_plan, train_loader
 from segcore.data.transforms import (
     Axis,
@@ -25,7 +25,9 @@ from segcore.data.transforms import (
     ResizeShortestEdge,
     shortest_edge,
 )
+from segcore.data.views import StillViews
 from segcore.errors import DataError
+from segcore.labels import semantic_map
 
 STEPS = [ResizeShortestEdge((48, 56), 80), RandomCrop((40, 40)), ColorSSD(), RandomFlip()]
 
@@ -51,7 +53,7 @@ def test_three_forms_of_one_data_set(tiny, name, targets, classes):
     assert len(records) == 8
     sample = views_of(metadata, targets, [])(records[0], np.random.default_rng(0))
     assert sample.targets.masks.shape == (len(sample.targets.labels), 1, 72, 64)
-    truth = masks.semantic_map(
+    truth = semantic_map(
         load_dataset("tiny_semantic", Path(), [tiny[0]])[1][0].frames[0],
         dataset_metadata("tiny_semantic", Path(), [tiny[0]]),
     )

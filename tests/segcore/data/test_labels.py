@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from tiny import make_dataset
 
-from segcore import masks
-from segcore.data import dataset
+from segcore.data import views
 from segcore.data.catalog import load_dataset
-from segcore.data.dataset import StillViews
+from segcore.data.views import StillViews
 from segcore.errors import DataError
 from segcore.evaluation.semantic import SemanticEvaluator
+from segcore.labels import read_ids, semantic_map
 from segcore.structures import Frame, Metadata, PngId, Record, Result, Segment
 
 THREE = Metadata("mine", ("a", "b", "c"), (0, 1, 2), (False,) * 3, ((0, 0, 0),) * 3)
@@ -25,7 +25,7 @@ VALUES = np.array([[0, 1, 2], [2, 255, 0]])
 
 def classes(folder, pixels, metadata=THREE, name="x.png"):
     (pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)).save(folder / name)
-    return masks.semantic_map(Frame(Path("x.jpg"), semantic=folder / name), metadata).tolist()
+    return semantic_map(Frame(Path("x.jpg"), semantic=folder / name), metadata).tolist()
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32])
@@ -77,7 +77,7 @@ def test_values_that_are_no_whole_numbers(tmp_path, pixels, message):
     with pytest.raises(DataError, match=message):
         classes(tmp_path, pixels, name="x.tif")
     with pytest.raises(DataError, match=message):
-        masks.read_ids(tmp_path / "x.tif")
+        read_ids(tmp_path / "x.tif")
 
 
 def test_label_images_that_are_too_large(tmp_path, monkeypatch):
@@ -108,7 +108,7 @@ def test_grey_with_alpha_is_no_panoptic_image(tmp_path):
 
 
 def test_ids_that_are_not_in_the_png(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(dataset, "_told", set())
+    monkeypatch.setattr(views, "_told", set())
     ids = np.array([[1, 1, 1], [2, 2, 9]], np.uint8)
     for _ in range(2):
         targets = sample(frame(tmp_path, ids, 1, 2, 5, 6)).targets
@@ -140,4 +140,4 @@ def test_real_label_images_hold_classes(shared_data):
     for name in ("camvid_480x360/labels/train", "dubai_aerial_cc0/labels/train"):
         metadata, records = load_dataset(f"{shared_data}/{name}", Path())
         for record in records[:5]:
-            masks.semantic_map(record.frames[0], metadata)
+            semantic_map(record.frames[0], metadata)

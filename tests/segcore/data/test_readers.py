@@ -12,14 +12,15 @@ from pycocotools import mask as coco_mask
 from tiny import make_dataset
 
 from segcore import masks
-from segcore.data import json_stream
 from segcore.data.catalog import load_dataset
-from segcore.data.dataset import read_image
-from segcore.data.json_stream import last_member, read_object
-from segcore.data.readers import READERS
-from segcore.data.sources import image_folder, image_size
+from segcore.data.folders import image_folder
+from segcore.data.formats.table import READERS
+from segcore.data.images import image_size, read_image
+from segcore.data.parsing import json_stream
+from segcore.data.parsing.json_stream import last_member, read_object
 from segcore.data.store import Records
 from segcore.errors import DataError
+from segcore.labels import read_ids, semantic_map
 from segcore.structures import Frame, PngId, Polygons, Record, Segment
 
 
@@ -449,9 +450,9 @@ def test_cityscapes_from_its_own_files(cityscapes):
     assert records[0].size == (8, 12)
     metadata, records = load_dataset("cityscapes_fine_panoptic_val", cityscapes)
     assert summary(metadata, records[0]) == [("road", 7, False, 44.0), *THINGS]
-    truth = masks.semantic_map(records[0].frames[0], metadata)
+    truth = semantic_map(records[0].frames[0], metadata)
     metadata, records = load_dataset("cityscapes_fine_sem_seg_val", cityscapes)
-    assert np.array_equal(masks.semantic_map(records[0].frames[0], metadata), truth)
+    assert np.array_equal(semantic_map(records[0].frames[0], metadata), truth)
     assert truth[0, 0] == -1 and metadata.classes[truth[4, 0]] == "car"
 
 
@@ -505,7 +506,7 @@ def test_real_panoptic_data(shared_data):
     for record in records[:5]:
         frame = record.frames[0]
         assert frame.file.stem == frame.panoptic.stem
-        ids, areas = np.unique(masks.read_ids(frame.panoptic), return_counts=True)
+        ids, areas = np.unique(read_ids(frame.panoptic), return_counts=True)
         counted = dict(zip(ids.tolist(), areas.tolist(), strict=True))
         assert {s.shape.id: s.area for s in frame.segments} == {
             i: counted[i] for i in counted if i != 0
@@ -546,7 +547,7 @@ def test_real_data_by_path(shared_data, name, count, classes):
     frame = records[-1].frames[0]
     assert frame.file.exists()
     if "labels" in name:
-        assert masks.semantic_map(frame, metadata).max() < classes
+        assert semantic_map(frame, metadata).max() < classes
         assert metadata.colors[0] != metadata.colors[1]
     if "camvid" in name:
         assert metadata.ignore_label == 11

@@ -8,7 +8,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from segcore.data.catalog import load_dataset
-from segcore.data.run_lengths import BATCH, totals
+from segcore.data.parsing.run_lengths import BATCH, totals
 from segcore.errors import DataError
 
 SQUARE = [1, 1, 4, 1, 4, 3]

@@ -11,6 +11,7 @@ from segcore.contracts import Task
 from segcore.structures import (
     Batch,
     Frame,
+    Metadata,
     Outputs,
     Prediction,
     Record,
@@ -58,7 +59,16 @@ def postprocess(outputs, batch):
 
 def make_task(seed=0, breaks=()):
     torch.manual_seed(seed)
-    return Task(Linear(), partial(losses, breaks=breaks), postprocess, None, dict, dict)
+    return Task(
+        model=Linear(),
+        losses=partial(losses, breaks=breaks),
+        postprocess=postprocess,
+        views=None,
+        renames=dict,
+        official=dict,
+        metadata=Metadata("fake", ("thing",), (1,), (True,), ((0, 0, 0),)),
+        makes=("semantic",),
+    )
 
 
 def sample(number, num_segments=None, label=0):

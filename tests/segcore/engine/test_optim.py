@@ -6,15 +6,21 @@ import pytest
 import torch
 from torch import nn
 
-from mask2former.build import build_backbone, build_pixel_decoder
+from mask2former.build import build_pixel_decoder
 from mask2former.decoder import MaskedDecoder
 from mask2former.model import Mask2Former
+from segcore.build.backbone import build_backbone
 from segcore.config import load_config
+from segcore.contracts import everywhere_one
 from segcore.engine.optim import Decay, make_optimizer, multistep, parameter_groups, poly
 from segcore.errors import ConfigError
 
 SWIN = "configs/coco/panoptic-segmentation/swin/maskformer2_swin_tiny_bs16_50ep.yaml"
 NONE = (0, 1.0, "linear")
+
+
+def slow_backbone(name: str) -> float:
+    return 0.1 if "backbone" in name else 1.0
 
 
 def test_swin_tiny_has_the_published_groups(root):
@@ -28,7 +34,7 @@ def test_swin_tiny_has_the_published_groups(root):
             pixel_mean=[0.0] * 3,
             pixel_std=[1.0] * 3,
         )
-    groups = parameter_groups(model, 1e-4, 0.1, Decay())
+    groups = parameter_groups(model, 1e-4, slow_backbone, Decay())
     found = {(round(g["lr"], 9), g["weight_decay"]): len(g["params"]) for g in groups}
     assert found == {(1e-4, 0.05): 199, (1e-5, 0.05): 101, (1e-4, 0.0): 93, (1e-5, 0.0): 76}
     ids = Counter(id(p) for g in groups for p in g["params"])
@@ -43,7 +49,7 @@ def test_what_decays():
     model.level_embed = nn.Parameter(torch.zeros(3, 4))
     model.norm = nn.LayerNorm(4)
     model.frozen = nn.Linear(2, 2).requires_grad_(False)
-    groups = parameter_groups(model, 1.0, 0.1, Decay(0.5, 0.25, 0.125))
+    groups = parameter_groups(model, 1.0, slow_backbone, Decay(0.5, 0.25, 0.125))
     name = {id(p): n for n, p in model.named_parameters()}
     found = {name[id(p)]: (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     assert found == {
@@ -63,7 +69,7 @@ def test_shared_parameters_are_counted_once():
     model.one = nn.Linear(2, 2)
     model.two = nn.Linear(2, 2)
     model.two.weight = model.one.weight
-    groups = parameter_groups(model, 1.0, 1.0, Decay())
+    groups = parameter_groups(model, 1.0, everywhere_one, Decay())
     assert sum(len(g["params"]) for g in groups) == 3
 
 

@@ -8,6 +8,7 @@ import torch
 from segcore import masks
 from segcore.data.catalog import load_dataset
 from segcore.evaluation.panoptic import truth_map
+from segcore.labels import lookup
 from segcore.structures import Instances, Metadata, Panoptic, PanopticSegment, Record, Result
 
 
@@ -52,7 +53,7 @@ def result(record: Record, metadata: Metadata, rng: np.random.Generator) -> Resu
                     shapes.append(np.roll(mask, 3, 1))
                     labels.append(k)
     found = np.where(np.isin(found, [s.id for s in listed]), found, 0)
-    classes = masks.lookup(found, {s.id: s.category for s in listed})
+    classes = lookup(found, {s.id: s.category for s in listed})
     return Result(
         semantic=torch.from_numpy(np.maximum(classes, 0).astype(np.int16)),
         panoptic=Panoptic(torch.from_numpy(found.astype(np.int32)), listed),
@@ -71,7 +72,7 @@ def perfect(record: Record, metadata: Metadata) -> Result:
             if thing:
                 shapes.append(ids == i)
                 labels.append(segment.category)
-    semantic = masks.lookup(ids, {i: s.category for i, s in segments.items()})
+    semantic = lookup(ids, {i: s.category for i, s in segments.items()})
     found = np.where(np.isin(ids, [s.id for s in listed]), ids, 0)
     return Result(
         semantic=torch.from_numpy(np.maximum(semantic, 0)),

@@ -10,9 +10,9 @@ import torch
 import vernier.semantic
 from PIL import Image
 
-from segcore import masks
 from segcore.errors import DataError
 from segcore.evaluation.semantic import SemanticEvaluator
+from segcore.labels import lookup, semantic_map
 from segcore.structures import Frame, Metadata, Record, Result
 
 TWO = Metadata(
@@ -100,7 +100,7 @@ def test_equals_vernier(shared_data, tmp_path, kind):
     for i, (record, semantic) in enumerate(zip(records, results, strict=True)):
         assert semantic is not None
         evaluator.update(Result(semantic=semantic), record)
-        truth = masks.semantic_map(record.frames[0], metadata)
+        truth = semantic_map(record.frames[0], metadata)
         truths[i] = np.where(truth < 0, 255, truth).astype(np.uint8)
         founds[i] = semantic.numpy().astype(np.uint8)
     K = len(metadata.classes)
@@ -133,4 +133,4 @@ def test_ground_truth_against_itself_is_perfect(shared_data):
 
 
 def test_wide_panoptic_ids_are_looked_up(tmp_path):
-    assert masks.lookup(np.array([[0, 16777215, 7]]), {16777215: 4, 3: 1}).tolist() == [[-1, 4, -1]]
+    assert lookup(np.array([[0, 16777215, 7]]), {16777215: 4, 3: 1}).tolist() == [[-1, 4, -1]]

@@ -9,10 +9,10 @@ import pytest
 from tiny import make_dataset
 
 from segcore import masks
-from segcore.build import build_evaluators
+from segcore.build.evaluators import build_evaluators
 from segcore.config import load_config
 from segcore.data.catalog import dataset_metadata, find, load_dataset
-from segcore.data.truth import instance_truth
+from segcore.data.instance_truth import instance_truth
 from segcore.errors import DataError
 from segcore.evaluation.instance import InstanceEvaluator
 from segcore.structures import Result

@@ -15,6 +15,7 @@ from segcore.evaluation.panoptic import PanopticEvaluator
 from segcore.evaluation.predictions import Predictions
 from segcore.evaluation.table import format_table
 from segcore.evaluation.writers import coco_json, id_png, panoptic_png, write_json, write_png
+from segcore.labels import read_ids
 from segcore.structures import Frame, Metadata, Panoptic, PanopticSegment, Record, Result
 
 VAL = "coco_panoptic_200/annotations/panoptic_val2017.json"
@@ -50,7 +51,7 @@ def test_panoptic_png_reads_back_as_the_same_map(coco, tmp_path):
     assert int(panoptic.map.max()) > 65536  # needs all three channels
     pixels, segments = panoptic_png(panoptic, metadata)
     write_png(tmp_path / "a.png", pixels)
-    assert np.array_equal(masks.read_ids(tmp_path / "a.png"), panoptic.map.numpy())
+    assert np.array_equal(read_ids(tmp_path / "a.png"), panoptic.map.numpy())
     for written, segment in zip(segments, panoptic.segments, strict=True):
         assert written["category_id"] == metadata.dataset_ids[segment.category]
         assert written["isthing"] == int(metadata.is_thing[segment.category])
@@ -96,7 +97,7 @@ def test_numbers_come_back_from_written_files(coco, tmp_path):
             PanopticSegment(s["id"], classes[s["category_id"]], bool(s["isthing"]), 1.0, s["area"])
             for s in segments
         ]
-        ids = torch.from_numpy(masks.read_ids(tmp_path / "p.png"))
+        ids = torch.from_numpy(read_ids(tmp_path / "p.png"))
         again.update(Result(panoptic=Panoptic(ids, listed)), record)
     assert again.compute() == seen.compute()
 
@@ -155,7 +156,7 @@ def test_predictions_of_two_ranks_become_one_set_of_files(coco, tmp_path):
     listed = json.loads((tmp_path / "predictions.json").read_text())["annotations"]
     assert {x["image_id"] for x in listed} == {record.id for record in records}
     for x in listed:
-        ids = masks.read_ids(tmp_path / "predictions" / x["file_name"])
+        ids = read_ids(tmp_path / "predictions" / x["file_name"])
         assert {s["id"] for s in x["segments_info"]} == set(np.unique(ids[ids > 0]).tolist())
     stem = records[0].frames[0].file.stem
     classes = np.asarray(Image.open(tmp_path / f"semantic/{stem}.png"))

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from segcore.data.fields import flag, get, identity, listing, real, text, typed, whole
-from segcore.data.json_stream import read_object
-from segcore.data.run_lengths import RleCheck
-from segcore.data.shapes import shape_of
-from segcore.data.sources import IMAGE_SUFFIXES, Spec, folder_of, image_folder
+from segcore.data.folders import Spec, folder_of, image_folder
+from segcore.data.images import IMAGE_SUFFIXES
+from segcore.data.parsing.json_stream import read_object
+from segcore.data.parsing.run_lengths import RleCheck
+from segcore.data.parsing.shapes import shape_of
+from segcore.data.parsing.values import flag, get, identity, listing, real, text, typed, whole
 from segcore.errors import DataError
 from segcore.structures import Frame, Metadata, PngId, Record, Segment, Size
 

@@ -5,21 +5,17 @@ Legend of one-letter names: N segments, H W pixels.
 
 from __future__ import annotations
 
-import io
 import logging
-import zipfile
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
 from segcore import masks
-from segcore.data.sources import IMAGE_ERRORS, ZIP_ERRORS
+from segcore.data.images import read_image
 from segcore.data.transforms import Example, shortest_edge
 from segcore.errors import DataError
+from segcore.labels import frame_ids, semantic_map
 from segcore.structures import (
     Frame,
     Metadata,
@@ -69,7 +65,7 @@ class StillViews:
             return self.test(image, record)
         semantic = None
         if self.targets == "semantic":
-            semantic = masks.semantic_map(frame, self.metadata)
+            semantic = semantic_map(frame, self.metadata)
             if semantic.shape != image.shape[:2]:
                 raise DataError(
                     f"{frame.semantic or frame.panoptic}: labels are {semantic.shape}, the image"
@@ -130,7 +126,7 @@ def segments_in(
     segments = [s for s in frame.segments if not s.crowd]
     whole, ids = None, [None] * len(views)
     if any(isinstance(s.shape, PngId) for s in segments):
-        whole = masks.frame_ids(frame)
+        whole = frame_ids(frame)
         if whole.shape != record.size:
             raise DataError(
                 f"{frame.panoptic}: ids are {whole.shape}, the image {frame.file} is {record.size};"
@@ -199,40 +195,3 @@ def check_size(record: Record, image: np.ndarray) -> None:
             f"{record.frames[0].file}: the image is {image.shape[:2]}, its annotation says"
             f" {record.size} (height, width); annotate the image as it is shown, EXIF turn included"
         )
-
-
-def read_image(path: Path | str) -> np.ndarray:
-    """Any image file as it should be seen: (H, W, 3) uint8 RGB, EXIF orientation applied.
-
-    A path below a zip file (`images.zip/name.jpg`) is read in place.
-    """
-    path = Path(path)
-    try:
-        source = path if path.is_file() else _from_zip(path)
-        with Image.open(source) as image:
-            turned = ImageOps.exif_transpose(image)
-            if turned.mode.startswith("I;16") or turned.mode == "I":  # 16 bits a pixel
-                high = np.asarray(turned, dtype=np.int64) >> 8
-                turned = Image.fromarray(high.clip(0, 255).astype(np.uint8))
-            return np.array(turned.convert("RGB"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: image not found") from None
-    except (*ZIP_ERRORS, *IMAGE_ERRORS) as error:
-        raise DataError(
-            f"{path}: cannot be read as an image ({error}); replace it or take it out of the list"
-        ) from error
-
-
-def _from_zip(path: Path) -> io.BytesIO:
-    for parent in path.parents:
-        if parent.suffix == ".zip" and parent.is_file():
-            try:
-                return io.BytesIO(_archive(parent).read(path.relative_to(parent).as_posix()))
-            except KeyError:
-                raise DataError(f"{parent}: has no {path.relative_to(parent)}") from None
-    raise FileNotFoundError(path)
-
-
-@lru_cache(maxsize=8)
-def _archive(path: Path) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)

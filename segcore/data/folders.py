@@ -1,30 +1,16 @@
-"""Where the files of a data set lie: folders, zip files, the heads of images."""
+"""Where the files of a data set lie, and which label image belongs to which photograph."""
 
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-from PIL import Image
-
+from segcore.data.images import IMAGE_SUFFIXES, WHERE, zip_names, zip_of
 from segcore.errors import DataError
-from segcore.structures import Metadata, Size
+from segcore.structures import Metadata
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 EXACT_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
-THREADS = 8
-# what a damaged, encrypted or unusually packed archive makes zipfile raise
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
-IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-ORIENTATION = 0x0112
-WHERE = "data sets lie below DETECTRON2_DATASETS (default ./datasets), see datasets/README.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +33,11 @@ def image_folder(path: Path) -> Path:
     if path.is_dir():
         return path
     archive = path.parent / f"{path.name}.zip"
-    if not _zip_of(path) and archive.is_file():
+    if not zip_of(path) and archive.is_file():
         return _inside(archive)
     if path.is_file() and path.suffix == ".zip":
         return _inside(path)
-    if _zip_of(path):
+    if zip_of(path):
         return path
     raise DataError(f"{path}: image folder not found (nor {archive.name}); {WHERE}")
 
@@ -63,20 +49,8 @@ def folder_of(path: Path, what: str) -> Path:
     return path
 
 
-def _zip_of(path: Path) -> Path | None:
-    return next((p for p in (path, *path.parents) if p.suffix == ".zip" and p.is_file()), None)
-
-
-def _names(archive: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            return opened.namelist()
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{archive}: cannot be read as a zip file ({error})") from None
-
-
 def _inside(archive: Path) -> Path:
-    names = [n for n in _names(archive) if n.lower().endswith(IMAGE_SUFFIXES)]
+    names = [n for n in zip_names(archive) if n.lower().endswith(IMAGE_SUFFIXES)]
     folders = {n.rpartition("/")[0] for n in names}
     common = os.path.commonpath(folders) if folders and "" not in folders else ""
     return archive / common
@@ -84,10 +58,10 @@ def _inside(archive: Path) -> Path:
 
 def images_by_stem(folder: Path) -> dict[str, list[Path]]:
     """Every image below a folder (or inside a zip file) by its path without the suffix."""
-    archive = _zip_of(folder)
+    archive = zip_of(folder)
     if archive:
         start = folder.relative_to(archive).as_posix()
-        names = _names(archive)
+        names = zip_names(archive)
         files = [archive / n for n in names if start == "." or n.startswith(f"{start}/")]
     else:
         walk = os.walk(folder, followlinks=True)
@@ -134,36 +108,3 @@ def pairs_by_stem(labels: Path, images: Path) -> dict[str, tuple[Path, Path]]:
 def _is_exact(file: Path) -> bool:
     """Whether pixel values come back as they were written."""
     return file.suffix.lower() in EXACT_SUFFIXES
-
-
-def image_sizes(files: list[Path]) -> Iterator[Size]:
-    """(height, width) of each, in order; file systems answer many questions at a time."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        yield from pool.map(image_size, files, chunksize=32)
-
-
-def image_size(path: Path) -> Size:
-    """(height, width) from the file's head, as the image is to be seen."""
-    try:
-        with _opened(path) as source, Image.open(source) as image:
-            width, height = image.size
-            # Pillow decodes a whole PNG to look for a turn behind its pixels, where nobody puts it
-            headless = image.format == "PNG" and "exif" not in image.info
-            turned = not headless and image.getexif().get(ORIENTATION, 1) >= 5
-    except (FileNotFoundError, KeyError):
-        raise DataError(f"{path}: image not found; {WHERE}") from None
-    except (*ZIP_ERRORS, *IMAGE_ERRORS) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error})") from None
-    return (width, height) if turned else (height, width)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    archive = None if path.is_file() else _zip_of(path)
-    if archive is None:
-        with path.open("rb") as file:
-            yield file
-        return
-    name = path.relative_to(archive).as_posix()
-    with zipfile.ZipFile(archive) as opened, opened.open(name) as file:
-        yield file

@@ -1,27 +1,12 @@
-"""From annotation files to records, one function a format; READERS names them.
-
-Add a format: a function `read_x(spec) -> Iterator[Record]` and one line in READERS.
-"""
+"""Folders of label images, and lists of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from segcore.data.readers_cityscapes import (
-    read_cityscapes_instances,
-    read_cityscapes_panoptic,
-    read_cityscapes_semantic,
-)
-from segcore.data.readers_coco import read_coco_instances, read_coco_panoptic
-from segcore.data.sources import (
-    WHERE,
-    Spec,
-    folder_of,
-    image_folder,
-    image_sizes,
-    pairs_by_stem,
-)
+from segcore.data.folders import Spec, folder_of, image_folder, pairs_by_stem
+from segcore.data.images import WHERE, image_sizes
 from segcore.errors import DataError
 from segcore.structures import Frame, Record
 
@@ -51,14 +36,3 @@ def read_label_list(spec: Spec) -> Iterator[Record]:
     for (image, label), size in zip(pairs, sizes, strict=True):
         frame = Frame(folder / image, semantic=spec.semantic / label)
         yield Record(Path(image).with_suffix("").as_posix(), size, (frame,))
-
-
-READERS: dict[str, Callable[[Spec], Iterator[Record]]] = {
-    "coco_instances": read_coco_instances,
-    "coco_panoptic": read_coco_panoptic,
-    "label_png": read_label_png,
-    "label_list": read_label_list,
-    "cityscapes_semantic": read_cityscapes_semantic,
-    "cityscapes_instances": read_cityscapes_instances,
-    "cityscapes_panoptic": read_cityscapes_panoptic,
-}

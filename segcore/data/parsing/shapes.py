@@ -10,8 +10,8 @@ import math
 from typing import Any
 
 from segcore import masks
-from segcore.data.fields import listing, typed
-from segcore.data.run_lengths import RleCheck, check_total
+from segcore.data.parsing.run_lengths import RleCheck, check_total
+from segcore.data.parsing.values import listing, typed
 from segcore.errors import DataError
 from segcore.structures import Polygons, Rle, Size
 

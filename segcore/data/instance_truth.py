@@ -13,8 +13,8 @@ from pathlib import Path
 
 from segcore.data.catalog import find
 from segcore.data.classes import metadata_of
-from segcore.data.readers_coco import read_coco_instances
-from segcore.data.sources import Spec
+from segcore.data.folders import Spec
+from segcore.data.formats.coco import read_coco_instances
 from segcore.data.store import Records
 from segcore.errors import DataError
 from segcore.structures import Record

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from segcore import masks
-from segcore.data.readers_coco import class_of, panoptic_file, panoptic_segments
-from segcore.data.sources import THREADS, WHERE, Spec, folder_of, image_sizes
+from segcore.data.folders import Spec, folder_of
+from segcore.data.formats.coco import class_of, panoptic_file, panoptic_segments
+from segcore.data.images import THREADS, WHERE, image_sizes
 from segcore.errors import DataError
+from segcore.labels import read_ids
 from segcore.structures import Frame, Metadata, PngId, Record, Segment, Size
 
 FIRST_OBJECT = 1000  # label * 1000 + number is an object, less a region or a group of objects
@@ -80,7 +81,7 @@ class _Found:
 
 
 def _count(png: Path) -> _Found:
-    ids = masks.read_ids(png)  # (H, W)
+    ids = read_ids(png)  # (H, W)
     areas = np.bincount(ids.ravel())
     found = np.flatnonzero(areas)
     return _Found((ids.shape[0], ids.shape[1]), found.tolist(), areas[found].tolist())

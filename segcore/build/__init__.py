@@ -1,0 +1,1 @@
+"""From a config to ready-made parts: the only files of segcore that read one."""

@@ -1,0 +1,67 @@
+"""Optimizer, schedule, clipping and precision."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from torch.optim import Optimizer
+
+from segcore.config import Config
+from segcore.contracts import Task
+from segcore.engine.launch import choose_precision
+from segcore.engine.optim import (
+    Decay,
+    Schedule,
+    make_optimizer,
+    multistep,
+    parameter_groups,
+    poly,
+)
+from segcore.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+def backbone_rate(cfg: Config) -> Callable[[str], float]:
+    """Factor of the learning rate by parameter name: SOLVER.BACKBONE_MULTIPLIER for backbones."""
+    factor = cfg.SOLVER.BACKBONE_MULTIPLIER
+    return lambda name: factor if "backbone" in name else 1.0
+
+
+def build_optimizer(cfg: Config, task: Task) -> tuple[Optimizer, Schedule]:
+    """Optimizer and the factor of its rates by iteration."""
+    solver = cfg.SOLVER
+    decay = Decay(solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_NORM, solver.WEIGHT_DECAY_EMBED)
+    groups = parameter_groups(task.model, solver.BASE_LR, task.rates, decay)
+    fused = choose_precision(precision(cfg), cfg.MODEL.DEVICE) != "fp16"
+    optimizer = make_optimizer(solver.OPTIMIZER, groups, solver.MOMENTUM, fused)
+    warmup = (solver.WARMUP_ITERS, solver.WARMUP_FACTOR, solver.WARMUP_METHOD)
+    if solver.LR_SCHEDULER_NAME == "WarmupPolyLR":
+        power, ending = solver.POLY_LR_POWER, solver.POLY_LR_CONSTANT_ENDING
+        schedule = poly(max_iter=solver.MAX_ITER, power=power, ending=ending, warmup=warmup)
+        return optimizer, schedule
+    if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
+        return optimizer, multistep(steps=solver.STEPS, gamma=solver.GAMMA, warmup=warmup)
+    raise ConfigError(
+        f"SOLVER.LR_SCHEDULER_NAME {solver.LR_SCHEDULER_NAME!r}: expected WarmupPolyLR or"
+        " WarmupMultiStepLR"
+    )
+
+
+def clipping(cfg: Config) -> dict[str, float]:
+    """What of the gradients the trainer clips, by its arguments' names."""
+    clip = cfg.SOLVER.CLIP_GRADIENTS
+    names = {"full_model": "clip_norm", "value": "clip_value", "norm": "clip_each"}
+    if clip.CLIP_TYPE not in names:
+        raise ConfigError(
+            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE {clip.CLIP_TYPE!r}: expected {', '.join(names)}"
+        )
+    limit = clip.CLIP_VALUE if clip.ENABLED else 0.0
+    none = dict.fromkeys(names.values(), 0.0)
+    return none | {names[clip.CLIP_TYPE]: limit, "norm_type": clip.NORM_TYPE}
+
+
+def precision(cfg: Config) -> str:
+    """What `launch` wants: "" for the best mixed precision, or a name."""
+    return cfg.SOLVER.AMP.PRECISION if cfg.SOLVER.AMP.ENABLED else "fp32"

@@ -1,0 +1,101 @@
+"""Training and test views of still images, by the mapper's name."""
+
+from __future__ import annotations
+
+import logging
+
+from segcore.config import Config
+from segcore.data.color import ColorSSD
+from segcore.data.transforms import (
+    FixedSizeCrop,
+    PadTo,
+    RandomCrop,
+    RandomFlip,
+    ResizeScale,
+    ResizeShortestEdge,
+)
+from segcore.data.views import StillViews, Transform
+from segcore.errors import ConfigError
+from segcore.structures import Metadata
+
+logger = logging.getLogger(__name__)
+
+TARGETS = {
+    "mask_former_semantic": "semantic",
+    "mask_former_panoptic": "panoptic",
+    "mask_former_instance": "instance",
+    "coco_instance_lsj": "instance",
+    "coco_panoptic_lsj": "panoptic",
+}
+
+
+def build_views(cfg: Config, metadata: Metadata) -> StillViews:
+    """Training transforms in the published order of each mapper."""
+    name = cfg.INPUT.DATASET_MAPPER_NAME
+    if name not in TARGETS:
+        raise ConfigError(
+            f"INPUT.DATASET_MAPPER_NAME {name!r}: expected one of {', '.join(TARGETS)}"
+        )
+    return StillViews(
+        metadata=metadata,
+        targets=TARGETS[name],
+        steps=_large_scale_jitter(cfg) if name.endswith("_lsj") else _resize_and_crop(cfg),
+        min_size=cfg.INPUT.MIN_SIZE_TEST,
+        max_size=cfg.INPUT.MAX_SIZE_TEST,
+    )
+
+
+def flips(cfg: Config) -> bool:
+    """Whether half of the training images are mirrored."""
+    kind = cfg.INPUT.RANDOM_FLIP
+    if kind not in ("horizontal", "none"):
+        raise ConfigError(
+            f"INPUT.RANDOM_FLIP is {kind!r}; expected horizontal or none (vertical is not"
+            " supported)"
+        )
+    return kind == "horizontal"
+
+
+def random_crop(cfg: Config) -> RandomCrop | None:
+    """The crops of training, None without them."""
+    crop = cfg.INPUT.CROP
+    if not crop.ENABLED:
+        return None
+    if crop.TYPE != "absolute":
+        raise ConfigError(
+            f"INPUT.CROP.TYPE is {crop.TYPE!r}; only absolute is supported, with INPUT.CROP.SIZE"
+            " [height, width] in pixels"
+        )
+    if len(crop.SIZE) != 2 or min(crop.SIZE) < 1:
+        raise ConfigError(
+            f"INPUT.CROP.SIZE is {crop.SIZE}; expected [height, width] in pixels, as"
+            " INPUT.CROP.TYPE is absolute"
+        )
+    return RandomCrop((int(crop.SIZE[0]), int(crop.SIZE[1])), crop.SINGLE_CATEGORY_MAX_AREA)
+
+
+def _large_scale_jitter(cfg: Config) -> list[Transform]:
+    size, data = cfg.INPUT.IMAGE_SIZE, cfg.INPUT
+    flip: list[Transform] = [RandomFlip()] if flips(cfg) else []
+    jitter = ResizeScale(data.MIN_SCALE, data.MAX_SCALE, size, size)
+    return [*flip, jitter, FixedSizeCrop((size, size))]
+
+
+def _resize_and_crop(cfg: Config) -> list[Transform]:
+    data, crop = cfg.INPUT, random_crop(cfg)
+    sizes = data.MIN_SIZE_TRAIN
+    sizes = (sizes,) if isinstance(sizes, int) else tuple(sizes)
+    side = data.SIZE_DIVISIBILITY
+    if 0 < side < max(crop.size if crop else sizes):
+        logger.warning(
+            "INPUT.SIZE_DIVISIBILITY %d cuts what is larger off (as it always did): training sees"
+            " the top left of its images; -1 turns it off", side,
+        )  # fmt: skip
+    optional: list[Transform | None] = [
+        crop,
+        ColorSSD() if data.COLOR_AUG_SSD else None,
+        RandomFlip() if flips(cfg) else None,
+        PadTo(side) if side > 0 else None,
+    ]
+    resize = ResizeShortestEdge(sizes, data.MAX_SIZE_TRAIN)
+    return [resize, *(step for step in optional if step)]

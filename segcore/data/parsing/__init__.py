@@ -1,0 +1,1 @@
+"""Strangers' files become plain values here."""
