@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import difflib
 import logging
-import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -19,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from segcore.errors import ConfigError
 from segcore.schema import ACCEPTED_UNUSED, DIVIDES, INERT, INSTEAD, RANGES, Config
+from segcore.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -94,10 +94,8 @@ def config_from_dict(values: dict[str, Any]) -> Config:
 
 def save_config(cfg: Config, path: Path) -> None:
     """Write the resolved config, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(yaml.safe_dump(to_dict(cfg), sort_keys=False))
-    os.replace(temporary, path)
+    with whole_file(path, "w") as stream:
+        yaml.safe_dump(to_dict(cfg), stream, sort_keys=False)
 
 
 def _files(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, dict[str, Any]]]:

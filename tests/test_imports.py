@@ -12,12 +12,13 @@ MAY_IMPORT = {
     "cropformer": {"segcore", "mask2former"},
     "maskrefine": {"segcore"},
 }
-GROUND = {"structures", "contracts", "errors", "labels", "masks"}
+GROUND = {"structures", "contracts", "errors", "labels", "masks", "whole_file"}
 INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "errors": set(),
     "structures": set(),
     "schema": set(),
-    "config": {"errors", "schema"},
+    "whole_file": set(),
+    "config": {"errors", "schema", "whole_file"},
     "contracts": {"structures", "errors"},
     "labels": {"structures", "errors"},
     "masks": {"structures", "labels"},

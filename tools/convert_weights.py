@@ -13,7 +13,6 @@ is left out, prefixes that were written twice are put right.
 from __future__ import annotations
 
 import argparse
-import os
 import pickle
 import re
 import sys
@@ -30,6 +29,7 @@ from mask2former.weights import to_official, to_ours
 from segcore.engine.backbone_names import timm_swin_name
 from segcore.engine.checkpoint_reader import read_checkpoint
 from segcore.errors import WeightsError
+from segcore.whole_file import whole_file
 
 
 def torchvision_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -127,20 +127,14 @@ def _plain(value: Tensor) -> Tensor:
 
 def write(content: dict[str, Any], goal: Path) -> None:
     """Whole or not at all; .pkl holds arrays, as detectron2's files do."""
-    goal.parent.mkdir(parents=True, exist_ok=True)
-    temporary = goal.with_name(goal.name + ".tmp")
-    try:
-        with temporary.open("wb") as stream:
-            if goal.suffix == ".pkl":
-                model = content["model"]
-                for name, value in list(model.items()):
-                    model[name] = _plain(value).numpy()
-                _Portable(stream, protocol=4).dump(content)
-            else:
-                torch.save(content, stream)
-        os.replace(temporary, goal)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(goal) as stream:
+        if goal.suffix == ".pkl":
+            model = content["model"]
+            for name, value in list(model.items()):
+                model[name] = _plain(value).numpy()
+            _Portable(stream, protocol=4).dump(content)
+        else:
+            torch.save(content, stream)
 
 
 if __name__ == "__main__":

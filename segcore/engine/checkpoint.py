@@ -15,22 +15,17 @@ import torch
 
 from segcore.engine.weights import read_checkpoint
 from segcore.errors import WeightsError
+from segcore.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
 
 def save_atomic(content: dict[str, Any], path: Path) -> None:
     """Write the whole file or none: an interrupted or failed save leaves the old one as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("wb") as stream:
+        with whole_file(path) as stream:
             torch.save(content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch's writer has RuntimeError for a full disk
-        temporary.unlink(missing_ok=True)
         raise OSError(
             f"{path}: could not be written ({error}); free some disk space or choose another"
             " OUTPUT_DIR; earlier checkpoints are untouched"
@@ -81,9 +76,8 @@ class Checkpoints:
         for left in self.folder.glob("model_*.pth.tmp"):  # by a run that was killed while saving
             left.unlink(missing_ok=True)
         save_atomic(content, self.folder / f"{name}.pth")
-        pointer = self.folder / "last_checkpoint.tmp"
-        pointer.write_text(f"{name}.pth")
-        os.replace(pointer, self.folder / "last_checkpoint")
+        with whole_file(self.folder / "last_checkpoint", "w") as pointer:
+            pointer.write(f"{name}.pth")
         for old in self._until(name)[: -self.keep]:
             old.unlink(missing_ok=True)
 

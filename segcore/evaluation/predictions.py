@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from segcore.errors import DataError
 from segcore.evaluation.writers import coco_json, panoptic_png, write_png
 from segcore.structures import Metadata, Record, Result
+from segcore.whole_file import whole_file
 
 NAMES = "names.part"  # folder: who was first to have a name
 INSTANCES, PANOPTIC, SEMANTIC = "coco_instances_results.json", "predictions.json", "semantic"
@@ -62,14 +62,11 @@ class Predictions:
             if not parts:
                 continue
             before, after = ('{"annotations": [', "]}") if name == PANOPTIC else ("[", "]")
-            goal = self.folder / name
-            temporary = goal.with_name(goal.name + ".tmp")
-            with temporary.open("w") as out:
+            with whole_file(self.folder / name, "w") as out:
                 out.write(before)
                 for i, line in enumerate(_lines(parts)):
                     out.write((",\n" if i else "\n") + line)
                 out.write(f"\n{after}\n")
-            os.replace(temporary, goal)
             for part in parts:
                 part.unlink()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from segcore.structures import Metadata, Panoptic, Result
+from segcore.whole_file import whole_file
 
 
 def coco_json(result: Result, image_id: int | str, metadata: Metadata) -> list[dict[str, Any]]:
@@ -61,17 +61,13 @@ def id_png(panoptic: Panoptic) -> np.ndarray:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write beside, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content))
-    os.replace(temporary, path)
+    """Write the whole file or none."""
+    with whole_file(path, "w") as stream:
+        stream.write(json.dumps(content))
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write beside, then rename; (H, W) of small integers or (H, W, 3) uint8."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    """Write the whole file or none; (H, W) of small integers or (H, W, 3) uint8."""
     pixels = pixels.astype(np.uint16) if pixels.dtype == np.int16 else pixels
-    Image.fromarray(pixels).save(temporary, format="PNG")
-    os.replace(temporary, path)
+    with whole_file(path) as stream:
+        Image.fromarray(pixels).save(stream, format="PNG")

@@ -197,7 +197,7 @@ def test_foreign_weights_cannot_be_resumed(tmp_path):
 @pytest.mark.parametrize("change", ["resized", "reinitialised"])
 def test_another_model_cannot_be_resumed(tmp_path, monkeypatch, change):
     make_run(tmp_path).save(1)
-    report = Report(**{change: ["decoder.query_feat.weight (8 -> 12 queries)"]})
+    report = Report(**{change: {"decoder.query_feat.weight": "8 -> 12 queries"}})
     monkeypatch.setattr("segcore.engine.run.load_weights", lambda *_, **__: report)
     with pytest.raises(WeightsError, match=r"another model: .*8 -> 12.*MODEL\.WEIGHTS"):
         make_run(tmp_path).resume()
