@@ -7,7 +7,7 @@ READY := .venv/.ready
 
 setup: $(READY)
 
-$(READY): pyproject.toml $(wildcard ops/pyproject.toml ops/setup.py)
+$(READY): pyproject.toml setup.py $(wildcard ops/pyproject.toml ops/setup.py)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install -q -e '.[dev,quickstart]'

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from segcore.errors import ConfigError
 from segcore.schema import ACCEPTED_UNUSED, DIVIDES, INERT, INSTEAD, RANGES, Config
+from segcore.shipped import config_file
 from segcore.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def load_config(path: Path | str | None = None, opts: Sequence[str] = ()) -> Con
         raise ConfigError(f"options come as KEY VALUE pairs, got {len(opts)} words: {list(opts)}")
     config = OmegaConf.structured(Config)
     if path is not None:
-        for file, values in _files(Path(path), ()):
+        for file, values in _files(config_file(path), ()):
             config = _merge(config, values, str(file))
     for key, text in zip(opts[::2], opts[1::2], strict=True):
         config = _merge(config, {key: _option(key, str(text))}, "command line")

@@ -24,11 +24,12 @@ from segcore.data.formats.table import READERS
 from segcore.data.images import IMAGE_SUFFIXES
 from segcore.data.store import Records
 from segcore.errors import DataError
+from segcore.shipped import shipped
 from segcore.structures import Metadata
 
 logger = logging.getLogger(__name__)
 
-CATALOG = Path(__file__).resolve().parents[2] / "datasets" / "catalog"
+CATALOG = shipped("datasets") / "catalog"
 NEEDED, OPTIONAL = {"images", "annotations"}, {"panoptic", "semantic", "instances"}
 
 
