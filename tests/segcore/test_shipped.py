@@ -29,5 +29,5 @@ def test_an_unknown_name_raises_with_the_nearest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=rf"{tmp_path}.*nearest names: .*{NAME}.yaml"):
         config_file("coco/panoptic-segmentation/maskformer_R50_bs16_50ep.yaml")
-    with pytest.raises(ConfigError, match="nowhere.yaml: config file not found"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: config file not found"):
         load_config(tmp_path / "nowhere.yaml")
