@@ -1,4 +1,4 @@
-"""Boxes in a feature pyramid: which level each one reads, and what it reads there.
+"""Boxes in a feature pyramid: which level each one reads, and what it reads there; which ones stay.
 
 The only door to torchvision.
 Legend of one-letter names: B samples, R regions (boxes), L levels, C channels, h w feature cells,
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torchvision import ops
 from torchvision.ops import roi_align
 
 STRIDES = (4, 8, 16, 32)  # of P2..P5
@@ -73,3 +74,14 @@ def pool(
         pooled = roi_align(feature.float(), rois[rows], size, 1 / stride, sampling, aligned=True)
         out = out.index_copy(0, rows, pooled)
     return out
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Indices of the boxes that stay, best first; of equal scores the first box comes first.
+
+    Args:
+        boxes: (R, 4)
+        scores: (R,)
+        iou_threshold: a box goes where its IoU with a better one that stays is larger.
+    """
+    return ops.nms(boxes, scores, iou_threshold)

@@ -1,0 +1,139 @@
+"""Windows on the boundary of a mask: where they lie, what is in them, and the way back.
+
+Section 3.2 of BPR (arXiv 2104.05239), with the program's rules: windows are centred on boundary
+pixels, thinned out by non-maximum suppression, and those that leave the image are moved back.
+
+Legend of one-letter names: P patches, s side of a patch, H W pixels of the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+
+from maskrefine.regions import nms
+from segcore.structures import Size
+
+PATCH_SIZE = 64  # pixels of the image, for both published networks
+
+
+def boundary_strength(mask: np.ndarray) -> np.ndarray:
+    """(H, W) bool -> (H, W) uint8: 4 where a 3x3 window is half inside, 0 where all or nothing.
+
+    The published value is this, divided by 4.5. Beyond the image there is no mask: its border is a
+    boundary.
+    """
+    padded = np.pad(mask, 1).view(np.uint8)
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    inside = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
+    return np.minimum(inside, 9 - inside)
+
+
+def boundary_boxes(
+    mask: np.ndarray,
+    *,
+    iou_threshold: float,
+    size: int = PATCH_SIZE,
+    corner: tuple[int, int] = (0, 0),
+    image: Size | None = None,
+) -> np.ndarray:
+    """(P, 4) int64 windows on a mask's boundary, x0 y0 x1 y1 in the image, strongest first.
+
+    None where the image is no larger than a window.
+
+    Args:
+        mask: (h, w) bool, the image or a part of it that has the whole mask in it.
+        iou_threshold: windows overlap at most so much; .25 in the paper, .55 for the best results.
+        corner: y and x of the part in the image.
+        image: height and width of the image, where `mask` is a part.
+    """
+    H, W = image or mask.shape
+    if min(H, W) <= size:
+        return np.zeros((0, 4), np.int64)
+    strength = boundary_strength(mask)
+    y, x = np.nonzero(strength)  # row by row: the order of equal scores
+    scores = torch.from_numpy(strength[y, x]).float()
+    y, x = y + corner[0], x + corner[1]
+    half = size // 2
+    boxes = np.stack((x - half, y - half, x - half + size, y - half + size), 1)
+    boxes = boxes[nms(torch.from_numpy(boxes).float(), scores, iou_threshold).numpy()]
+    first = [_moved(boxes[:, i], length, size) for i, length in ((0, W), (1, H))]
+    return np.stack((*first, *(start + size for start in first)), 1)
+
+
+def _moved(start: np.ndarray, length: int, size: int) -> np.ndarray:
+    """(P,) where windows begin, inside an axis of the image.
+
+    The published program leaves out the last pixel when it moves a window back; kept.
+    """
+    return np.where(start + size >= length, length - size - 1, np.maximum(start, 0))
+
+
+@dataclass(slots=True)
+class PatchedMask:
+    """A mask, in the part of the image that its patches cover, and what is known of it anew.
+
+    Args:
+        number: which one of the image's masks.
+        corner: y and x of the part in the image.
+        pixels: (h, w) bool
+        boxes: (P, 4) int64 in the image.
+    """
+
+    number: int
+    corner: tuple[int, int]
+    pixels: np.ndarray
+    boxes: np.ndarray
+    _sum: np.ndarray | None = field(default=None, repr=False)  # (h, w) of probabilities
+    _count: np.ndarray | None = field(default=None, repr=False)  # (h, w) patches that saw a pixel
+
+    @classmethod
+    def of(
+        cls, number: int, mask: np.ndarray, box: np.ndarray, *, iou_threshold: float, size: int
+    ) -> PatchedMask:
+        """Find the patches of a mask.
+
+        Args:
+            mask: (H, W) bool
+            box: (4,) tight around the mask.
+        """
+        H, W = mask.shape
+        x0, y0, x1, y1 = (int(edge) for edge in box)
+        x0, y0, x1, y1 = max(x0 - 1, 0), max(y0 - 1, 0), min(x1 + 1, W), min(y1 + 1, H)
+        boxes = boundary_boxes(
+            np.ascontiguousarray(mask[y0:y1, x0:x1]),
+            iou_threshold=iou_threshold,
+            size=size,
+            corner=(y0, x0),
+            image=(H, W),
+        )
+        around = np.concatenate((boxes, [[x0, y0, x1, y1]]))
+        (x0, y0), (x1, y1) = around[:, :2].min(0).tolist(), around[:, 2:].max(0).tolist()
+        return cls(number, (y0, x0), np.ascontiguousarray(mask[y0:y1, x0:x1]), boxes)
+
+    def patches(self, which: slice = slice(None)) -> np.ndarray:
+        """(P, s, s) bool, of all boxes or some."""
+        boxes = self.boxes[which] - np.tile(self.corner[::-1], 2)
+        if not len(boxes):
+            return np.zeros((0, 0, 0), bool)
+        size = int(boxes[0, 2] - boxes[0, 0])
+        return sliding_window_view(self.pixels, (size, size))[boxes[:, 1], boxes[:, 0]]
+
+    def add(self, index: int, probabilities: np.ndarray) -> None:
+        """Of patch `index` the probabilities (s, s) that its pixels are inside."""
+        if self._sum is None or self._count is None:
+            self._sum = np.zeros(self.pixels.shape, np.float32)
+            self._count = np.zeros(self.pixels.shape, np.uint16)
+        x0, y0, x1, y1 = (self.boxes[index] - np.tile(self.corner[::-1], 2)).tolist()
+        self._sum[y0:y1, x0:x1] += probabilities
+        self._count[y0:y1, x0:x1] += 1
+
+    def stitched(self) -> np.ndarray:
+        """(h, w) bool: over one half on average where there were patches, elsewhere as before."""
+        if self._sum is None or self._count is None:
+            return self.pixels
+        seen = self._count > 0
+        return np.where(seen, self._sum > np.float32(0.5) * self._count, self.pixels)
