@@ -12,5 +12,6 @@ setup(
     package_data={
         "segcore.configs": ["**/*.yaml"],
         "segcore.datasets": ["README.md", "catalog/*.yaml", "classes/*.yaml"],
+        "segcore.engine": ["published_weights.yaml"],
     },
 )

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from mask2former import hugging_face_names
+
 # (official, ours): longest parts of names that differ; backbones follow below
 HEAD = (
     ("sem_seg_head.pixel_decoder.", "pixel_decoder."),
@@ -55,7 +57,9 @@ def _rename(name: str, table: tuple[tuple[str, str], ...], forward: bool) -> str
 
 
 def to_ours(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Names of any official checkpoint of any age -> ours; our own names stay as they are."""
+    """Names of any official checkpoint of any age, or Hugging Face's -> ours; ours stay."""
+    if hugging_face_names.is_theirs(state):
+        return hugging_face_names.to_ours(state)
     state = {re.sub(r"^(module\.)+", "", k): v for k, v in state.items()}
     bare_head = not any(k.startswith("sem_seg_head.pixel_decoder.") for k in state)
     out = {}

@@ -8,6 +8,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def offline():
+    """No test fetches weights, nor any program that it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGCORE_OFFLINE", "1")
+        yield
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The project's folder."""

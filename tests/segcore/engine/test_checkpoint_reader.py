@@ -144,15 +144,20 @@ def test_what_the_file_is_instead(tmp_path, content, says):
 def test_addresses_are_looked_for_in_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGCORE_WEIGHTS", str(tmp_path / "cache"))
     address = "detectron2://ImageNetPretrained/torchvision/R-50.pkl"
-    goal = tmp_path / "cache" / "R-50.pkl"
-    with pytest.raises(WeightsError) as caught:
-        read_checkpoint(address)
-    full = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/torchvision/R-50.pkl"
-    assert full in str(caught.value)
-    assert str(goal) in str(caught.value)
+    full = "dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/torchvision/R-50.pkl"
+    for path in (address, "R-50.pkl"):
+        with pytest.raises(WeightsError, match="SEGCORE_OFFLINE is set") as caught:
+            read_checkpoint(path)
+        assert f"https://{full}" in str(caught.value)
+        assert str(tmp_path / "cache" / full) in str(caught.value)
     with pytest.raises(WeightsError, match=r"file not found.*convert_weights"):
-        read_checkpoint("R-50.pkl")
-    goal.parent.mkdir()
+        read_checkpoint("R-49.pkl")
+    (tmp_path / "cache" / full).parent.mkdir(parents=True)
+    (tmp_path / "cache" / full).write_bytes(pickle.dumps({"model": STATE}))
+    for path in (address, "R-50.pkl"):
+        same(read_checkpoint(path)["model"])
+    (tmp_path / "cache" / full).unlink()
+    goal = tmp_path / "cache" / "R-50.pkl"
     goal.write_bytes(pickle.dumps({"model": STATE}))
     for path in (address, "https://example.org/x/R-50.pkl?download=1", "R-50.pkl"):
         same(read_checkpoint(path)["model"])
