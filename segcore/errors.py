@@ -15,3 +15,7 @@ class DataError(UserError):
 
 class WeightsError(UserError):
     """A checkpoint cannot be read, or does not belong to this model."""
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss or gradient stopped being a number."""

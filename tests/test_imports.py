@@ -1,17 +1,19 @@
-"""The floors of the house: a package imports only from the floors below it."""
+"""The floors of the house: a module imports only from the floors below it, and stays small."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MAY_IMPORT = {
+MAY_IMPORT = {  # the packages; segcore/cli, tools/ and train_net.py stand above them all
     "segcore": set(),
     "mask2former": {"segcore"},
     "cropformer": {"segcore", "mask2former"},
     "maskrefine": {"segcore"},
 }
+TOP = ("segcore.cli", "tools", "train_net")
 GROUND = {"structures", "contracts", "errors", "labels", "masks", "shipped", "whole_file"}
 INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "errors": set(),
@@ -29,55 +31,93 @@ INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "engine": GROUND,
 }
 DOORS = {  # third parties, and the only places that may import them
+    "click": ("segcore/cli/main.py",),
+    "detectron2": ("segcore/bridges/",),
     "lightning": ("segcore/engine/",),
     "omegaconf": ("segcore/config.py",),
     "pycocotools": ("segcore/masks.py", "segcore/evaluation/"),
     "timm": ("segcore/nn/backbones.py",),
-    "vernier": ("segcore/evaluation/",),
     "torchvision": ("maskrefine/regions.py",),
-    "detectron2": ("segcore/bridges/",),
+    "vernier": ("segcore/evaluation/",),
 }
-READS_CONFIG = ("segcore/config.py", "segcore/predict.py")
-FILES = [p for package in MAY_IMPORT for p in sorted((ROOT / package).rglob("*.py"))]
+READS_CONFIG = ("segcore/build/", "segcore/cli/", "segcore/config.py", "segcore/predict.py")
+DEEPEST = 12  # modules below the one that is run
+FILES = {
+    folder: sorted((ROOT / folder).rglob("*.py"))
+    for folder in (*MAY_IMPORT, "tools", "datasets", "tests", "ops")
+} | {"": [ROOT / "setup.py", ROOT / "train_net.py"]}
+CODE = [p for folder in (*MAY_IMPORT, "tools") for p in FILES[folder]] + [ROOT / "train_net.py"]
+EVERY = [path for files in FILES.values() for path in files if "build" not in path.parts[-3:-2]]
 
 
-def imported(path: Path) -> set[str]:
+def shown(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def module(path: Path) -> str:
+    return shown(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+MODULES = {module(path): path for path in CODE}
+
+
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """Full names of modules, also of those that `from package import module` names."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import; write the full path"
-            names.add(node.module)
-    return names
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= inside & MODULES.keys() or {node.module}
+    return frozenset(names)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+@cache
+def chain(name: str) -> tuple[str, ...]:
+    """The longest way down from a module."""
+    below = [chain(other) for other in imported(MODULES[name]) if other in MODULES]
+    return (name, *max(below, key=len, default=()))
+
+
+@pytest.mark.parametrize("path", CODE, ids=shown)
 def test_imports_go_downwards_and_through_their_doors(path: Path):
-    here = path.relative_to(ROOT)
-    package, names = here.parts[0], imported(path)
-    used = {name.split(".")[0] for name in names} & MAY_IMPORT.keys()
-    assert used <= MAY_IMPORT[package] | {package}, f"{here} imports {used}"
-    if package == "segcore" and (part := here.parts[1].removesuffix(".py")) in INSIDE_SEGCORE:
+    name, names = module(path), imported(path)
+    package, top = name.split(".")[0], name.startswith(TOP)
+    if not top:
+        used = {n.split(".")[0] for n in names} & {*MAY_IMPORT, "tools", "train_net"}
+        assert used <= MAY_IMPORT[package] | {package}, f"{name} imports {used}"
+        assert not [n for n in names if n.startswith(TOP)], f"{name} imports from above"
+    if package == "segcore" and (part := name.partition(".")[2].split(".")[0]) in INSIDE_SEGCORE:
         inside = {n.split(".")[1] for n in names if n.startswith("segcore.")}
-        assert inside <= INSIDE_SEGCORE[part] | {part}, f"{here} imports {inside}"
+        assert inside <= INSIDE_SEGCORE[part] | {part}, f"{name} imports {inside}"
     for third, doors in DOORS.items():
         if any(n.split(".")[0].split("_")[0] == third for n in names):
-            assert str(here).startswith(doors), f"{here} imports {third}; its door is {doors}"
+            assert shown(path).startswith(doors), f"{name} imports {third}; its door is {doors}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("name", MODULES)
+def test_no_way_down_is_long_or_ends_where_it_began(name: str):
+    try:
+        way = chain(name)
+    except RecursionError:
+        pytest.fail(f"{name}: its imports come back to a module that imports it")
+    assert len(way) <= DEEPEST + 1, " -> ".join(way)
+
+
+@pytest.mark.parametrize("path", CODE, ids=shown)
 def test_config_stays_in_its_files(path: Path):
-    here = path.relative_to(ROOT)
-    builds = here.name == "build.py" or here.parts[:2] == ("segcore", "build")
-    if str(here) in READS_CONFIG or builds:
+    if shown(path).startswith(READS_CONFIG) or path.name == "build.py":
         return
-    names = {n.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Name)}
-    names |= {n.arg for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.arg)}
-    assert not names & {"cfg"}, f"{here} reads the config; pass plain values"
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = {n.id for n in nodes if isinstance(n, ast.Name)}
+    names |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    assert "cfg" not in names, f"{shown(path)} reads the config; pass plain values"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", EVERY, ids=shown)
 def test_functions_and_files_stay_small(path: Path):
     text = path.read_text()
     assert text.count("\n") <= 400, f"{path} has {text.count(chr(10))} lines"

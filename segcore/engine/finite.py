@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from segcore.engine.checkpoint import save_atomic
+from segcore.errors import NonFiniteError
 from segcore.structures import Batch
 
 logger = logging.getLogger(__name__)
@@ -16,10 +17,6 @@ WHAT_TO_DO = (
     " or train with SOLVER.AMP.PRECISION fp32; earlier checkpoints are untouched: --resume goes on"
     " from the last one"
 )
-
-
-class NonFiniteError(FloatingPointError):
-    """A loss or gradient stopped being a number."""
 
 
 def check_finite(

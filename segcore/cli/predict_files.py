@@ -1,6 +1,6 @@
-"""Which images the demo segments, and where the results of each go.
+"""Which images `segcore predict` segments, and where the results of each go.
 
-No image's results take the place of another's, of an image, or of a file that is not the demo's;
+No image's results take the place of another's, of an image, or of a file that is not its own;
 and a name once given stays, whatever images come later.
 """
 

@@ -1,8 +1,6 @@
-"""The demo: whose results go where, what is never overwritten, and how mistakes end."""
+"""`segcore predict`: whose results go where, what is never overwritten, and how mistakes end."""
 
-import importlib
 import json
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +8,11 @@ import pytest
 from PIL import Image
 from tiny import make_dataset
 
+from segcore.cli import predict
 from segcore.errors import DataError
 
-ROOT = Path(__file__).resolve().parents[2]
-OPTIONS = {"config_file": str(ROOT / "configs/tiny/panoptic_tiny.yaml"), "weights": ""}
-OPTIONS |= {"confidence_threshold": 0.5, "batch_size": 1, "num_crops": None, "overwrite": False}
+OPTIONS = {"config_file": "tiny/panoptic_tiny.yaml", "weights": "", "threshold": 0.5}
+OPTIONS |= {"batch_size": 1, "num_crops": None, "overwrite": False}
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +21,13 @@ def catalog(tmp_path_factory):
 
 
 @pytest.fixture
-def demo(catalog, monkeypatch):
+def segment(catalog):
     """Run it in this process, with random weights."""
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    main = importlib.import_module("demo").main
     opts = ["DATASETS.CATALOGS", f"[{catalog}]", "MODEL.DEVICE", "cpu"]
 
     def run(*inputs, output):
-        named = {"input": [str(path) for path in inputs], "output": output, "opts": opts}
-        return main(Namespace(**OPTIONS, **named))
+        named = {"inputs": [str(path) for path in inputs], "output": output, "opts": opts}
+        return predict.main(**OPTIONS, **named)
 
     return run
 
@@ -56,34 +52,34 @@ def owners(output):
     return found
 
 
-def test_its_own_pictures_are_not_its_next_images(demo, tmp_path, capsys):
+def test_its_own_pictures_are_not_its_next_images(segment, tmp_path, capsys):
     photos = draw(tmp_path, "a.png", "b.jpg")
     for _ in range(2):
-        assert demo(tmp_path, output=tmp_path / "out") == 0
-        assert demo(tmp_path / "*", tmp_path / "**/*.png", output=tmp_path / "out") == 0
+        assert segment(tmp_path, output=tmp_path / "out") == 0
+        assert segment(tmp_path / "*", tmp_path / "**/*.png", output=tmp_path / "out") == 0
     assert "2 of 2 are done already" in capsys.readouterr().out
     assert owners(tmp_path / "out") == {"a.json": "a.png", "b.json": "b.jpg"}
     assert {name: (tmp_path / name).read_bytes() for name in photos} == photos
 
 
-def test_photographs_are_never_overwritten(demo, tmp_path):
+def test_photographs_are_never_overwritten(segment, tmp_path):
     photos = draw(tmp_path, "a.png", "b.jpg", "b.png", "c.bmp", "c_panoptic.png")
     for named in (["a.png"], ["b.jpg", "b.png"], ["c.bmp", "c_panoptic.png"]):
         with pytest.raises(DataError, match="is an input that the results of"):
-            demo(*(tmp_path / name for name in named), output=tmp_path)
+            segment(*(tmp_path / name for name in named), output=tmp_path)
     for folder in (tmp_path, tmp_path / "*.png"):
         with pytest.raises(DataError, match="below --output"):
-            demo(folder, output=tmp_path)
+            segment(folder, output=tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == photos
     for _ in range(2):  # b.png is no input here, but not a result either
-        assert demo(tmp_path / "b.jpg", output=tmp_path) == 0
+        assert segment(tmp_path / "b.jpg", output=tmp_path) == 0
     assert owners(tmp_path) == {"b_jpg.json": "b.jpg"}
     assert {name: (tmp_path / name).read_bytes() for name in photos} == photos
 
 
-def test_names_with_dots_keep_their_results_apart(demo, tmp_path):
+def test_names_with_dots_keep_their_results_apart(segment, tmp_path):
     draw(tmp_path / "in", "frame.0001.png", "frame.0002.png", "photo.jpg")
-    assert demo(tmp_path / "in", output=tmp_path / "out") == 0
+    assert segment(tmp_path / "in", output=tmp_path / "out") == 0
     assert owners(tmp_path / "out") == {
         "frame.0001.json": "frame.0001.png",
         "frame.0002.json": "frame.0002.png",
@@ -92,18 +88,20 @@ def test_names_with_dots_keep_their_results_apart(demo, tmp_path):
     assert (tmp_path / "out/photo.png").exists()
 
 
-def test_names_that_others_make_are_left_to_them(demo, tmp_path):
+def test_names_that_others_make_are_left_to_them(segment, tmp_path):
     """x_panoptic.png is a result of x.png, and would be one of x_panoptic.png."""
     draw(tmp_path / "in", "x.png", "x_panoptic.png", "y.jpg", "y.png")
     for inputs in (["x.png", "y.png"], ["x_panoptic.png", "y.jpg"]):
-        assert demo(*(tmp_path / "in" / name for name in inputs), output=tmp_path / "two runs") == 0
+        assert (
+            segment(*(tmp_path / "in" / name for name in inputs), output=tmp_path / "two runs") == 0
+        )
     assert owners(tmp_path / "two runs") == {
         "x.json": "x.png",
         "x_panoptic_png.json": "x_panoptic.png",
         "y.json": "y.png",
         "y_jpg.json": "y.jpg",
     }
-    assert demo(tmp_path / "in", output=tmp_path / "one run") == 0
+    assert segment(tmp_path / "in", output=tmp_path / "one run") == 0
     assert owners(tmp_path / "one run") == {
         "x_png.json": "x.png",
         "x_panoptic_png.json": "x_panoptic.png",
@@ -112,15 +110,15 @@ def test_names_that_others_make_are_left_to_them(demo, tmp_path):
     }
 
 
-def test_images_that_come_later_move_no_results(demo, tmp_path, capsys):
+def test_images_that_come_later_move_no_results(segment, tmp_path, capsys):
     draw(tmp_path, "a/i.png", "c/i.png")
     folders = [tmp_path / "a", tmp_path / "c"]
-    assert demo(*folders, output=tmp_path / "out") == 0
+    assert segment(*folders, output=tmp_path / "out") == 0
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert {path.parent.name for path in before} == {"a", "c"}
     draw(tmp_path, "b/i.png")
     folders.insert(1, tmp_path / "b")
-    assert demo(*folders, output=tmp_path / "out") == 0
+    assert segment(*folders, output=tmp_path / "out") == 0
     assert "2 of 3 are done already" in capsys.readouterr().out
     assert all(path.read_bytes() == content for path, content in before.items())
     assert owners(tmp_path / "out") == dict.fromkeys(
@@ -129,42 +127,42 @@ def test_images_that_come_later_move_no_results(demo, tmp_path, capsys):
     assert json.loads((tmp_path / "out/i.json").read_text())["file_name"].endswith("b/i.png")
 
 
-def test_folders_below_the_input_are_kept(demo, tmp_path):
+def test_folders_below_the_input_are_kept(segment, tmp_path):
     draw(tmp_path / "in", "a/i.png", "b/i.png")
     for pattern, output in ((tmp_path / "in", "one"), (tmp_path / "in/*/i.png", "other")):
-        assert demo(pattern, output=tmp_path / output) == 0
+        assert segment(pattern, output=tmp_path / output) == 0
         assert owners(tmp_path / output) == {"a/i.json": "i.png", "b/i.json": "i.png"}
 
 
-def test_only_its_own_json_means_that_an_image_is_done(demo, tmp_path):
+def test_only_its_own_json_means_that_an_image_is_done(segment, tmp_path):
     draw(tmp_path / "in", "a.png")
     theirs = tmp_path / "out" / "a.json"
     theirs.parent.mkdir()
     theirs.write_text('{"shapes": []}')  # of an annotation program
-    assert demo(tmp_path / "in", output=tmp_path / "out") == 0
+    assert segment(tmp_path / "in", output=tmp_path / "out") == 0
     assert theirs.read_text() == '{"shapes": []}'
     assert json.loads((tmp_path / "out/a_png.json").read_text())["file_name"].endswith("a.png")
 
 
-def test_an_output_that_cannot_be_written_is_told(demo, tmp_path):
+def test_an_output_that_cannot_be_written_raises(segment, tmp_path):
     draw(tmp_path / "in", "a.png")
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"--output .*file: cannot be a directory"):
-        demo(tmp_path / "in", output=tmp_path / "file")
+        segment(tmp_path / "in", output=tmp_path / "file")
     blocked = tmp_path / "out/a.json.tmp"
     blocked.mkdir(parents=True)  # fails as a full disk does: with OSError
     with pytest.raises(DataError, match=r"cannot be written .*start again"):
-        demo(tmp_path / "in", output=tmp_path / "out")
+        segment(tmp_path / "in", output=tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == [blocked]
     blocked.rmdir()
-    assert demo(tmp_path / "in", output=tmp_path / "out") == 0
+    assert segment(tmp_path / "in", output=tmp_path / "out") == 0
     assert owners(tmp_path / "out") == {"a.json": "a.png"}
 
 
-def test_directories_are_no_images(demo, tmp_path):
+def test_directories_are_no_images(segment, tmp_path):
     draw(tmp_path / "in", "a.png", "folder/b.png")
     (tmp_path / "in/folder.png").mkdir()
-    assert demo(tmp_path / "in/*", output=tmp_path / "glob") == 0
+    assert segment(tmp_path / "in/*", output=tmp_path / "glob") == 0
     assert owners(tmp_path / "glob") == {"a.json": "a.png"}
-    assert demo(tmp_path / "in", output=tmp_path / "directory") == 0
+    assert segment(tmp_path / "in", output=tmp_path / "directory") == 0
     assert owners(tmp_path / "directory") == {"a.json": "a.png", "folder/b.json": "b.png"}

@@ -1,0 +1,196 @@
+"""Speed on this machine: one image through `Predictor`, one training step; the command.
+
+Where `transformers` can be imported, its Mask2Former runs in turn with ours, so that the ratio
+means something on a noisy machine. Random weights; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.nn import functional as F
+
+from segcore.build.data import data_root
+from segcore.build.solver import build_optimizer
+from segcore.build.task import build_task
+from segcore.config import load_config
+from segcore.data.catalog import dataset_metadata
+from segcore.engine.memory import keep_freed_memory
+from segcore.predict import Predictor
+from segcore.shipped import config_file
+from segcore.structures import Targets
+
+CONFIG = config_file("coco/instance-segmentation/maskformer2_R50_bs16_50ep.yaml")
+HELP = [sys.executable, "-c", "from segcore.cli.main import main; main()", "--help"]
+
+
+def main(*, repeat: int, threads: int) -> int:
+    """Print what was measured.
+
+    Args:
+        repeat: runs of each; the median counts.
+        threads: of torch; 0 leaves it to torch.
+    """
+    projects = ["ours"] + ["transformers"] * bool(find_spec("transformers"))
+    if threads:
+        torch.set_num_threads(threads)
+    names = [f"{project}, {kind}" for project in projects for kind in ("fp32", "bf16")]
+    table = Table("what", "who", "seconds, median", "times ours, fp32")
+    for what, make in (("inference 800x1216", "inference"), ("training step 512x512", "training")):
+        seconds = in_turn(make, names, repeat, threads)
+        for who, value in seconds.items():
+            table.add_row(what, who, f"{value:.2f}", f"{value / seconds[names[0]]:.2f}x")
+    table.add_row("segcore --help", "ours", f"{help_seconds(repeat):.2f}", "")
+    Console(width=90).print(table)
+    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads,")
+    print(f"a product of 4096x4096 float32 matrices: {peak():.0f} GFLOP/s;")
+    print(f"torch {torch.__version__}; interleaved, {repeat} runs each, random weights")
+    if not find_spec("transformers"):
+        print("`pip install transformers` puts its Mask2Former beside ours")
+    return 0
+
+
+def help_seconds(repeat: int) -> float:
+    """Median seconds until the command has said what it can do."""
+    spent = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        subprocess.run(HELP, check=True, stdout=subprocess.DEVNULL)
+        spent.append(time.perf_counter() - start)
+    return statistics.median(spent)
+
+
+def contender(make: str, who: str, threads: int, orders: Connection) -> None:
+    """A process of its own: at each order one run, and back go its seconds."""
+    if threads:
+        torch.set_num_threads(threads)
+    run = {"inference": inference, "training": training}[make](who)
+    run()
+    orders.send(0.0)
+    while orders.recv():
+        start = time.perf_counter()
+        run()
+        orders.send(time.perf_counter() - start)
+
+
+def in_turn(make: str, names: list[str], repeat: int, threads: int) -> dict[str, float]:
+    """Median seconds of each, interleaved; each in its own process, as its users run it."""
+    start, pipes = get_context("spawn"), {}
+    for name in names:
+        pipes[name], theirs = Pipe()
+        start.Process(target=contender, args=(make, name, threads, theirs), daemon=True).start()
+        theirs.close()
+        pipes[name].recv()
+    spent: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(repeat):
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            spent[name].append(pipe.recv())
+    for pipe in pipes.values():
+        pipe.send(False)
+    return {name: statistics.median(times) for name, times in spent.items()}
+
+
+def mixed(who: str) -> torch.autocast:
+    """Products in bf16 where the contender's name says so."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=who.endswith("bf16"))
+
+
+def hugging_face() -> Any:
+    """Their R50 Mask2Former of the same sizes, random."""
+    theirs: Any = import_module("transformers")
+    backbone = theirs.ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"])
+    config = theirs.Mask2FormerConfig(backbone_config=backbone, num_labels=80, num_queries=100)
+    return theirs.Mask2FormerForUniversalSegmentation(config)
+
+
+def inference(who: str) -> Callable[[], object]:
+    """One 800x1216 image, already at its size: pixels to results."""
+    image = np.random.default_rng(0).integers(0, 256, (800, 1216, 3), dtype=np.uint8)
+    if who.startswith("ours"):
+        keep_freed_memory()  # as `segcore predict` does
+        opts = ["INPUT.MIN_SIZE_TEST", "0", "TEST.PRECISION", who.removeprefix("ours, ")]
+        return partial(Predictor(CONFIG, "", opts), image)
+    theirs, pixels = hugging_face().eval(), torch.randn(1, 3, 800, 1216)
+
+    def run() -> None:
+        with torch.inference_mode(), mixed(who):
+            out = theirs(pixel_values=pixels)
+            F.interpolate(out.masks_queries_logits, (800, 1216), mode="bilinear")
+
+    return run
+
+
+def peak() -> float:
+    """GFLOP/s of a large product of float32 matrices: what no network here can exceed."""
+    left, right = torch.randn(2, 4096, 4096)
+    best = float("inf")
+    for _ in range(6):
+        start = time.perf_counter()
+        torch.mm(left, right)
+        best = min(best, time.perf_counter() - start)
+    return 2 * 4096**3 / best / 1e9
+
+
+def targets(size: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, H, W) bool rectangles and their labels."""
+    masks = torch.zeros(count, size, size, dtype=torch.bool)
+    for i in range(count):
+        masks[i, i * 40 : i * 40 + 100, i * 30 : i * 30 + 150] = True
+    return masks, torch.arange(count)
+
+
+def training(who: str) -> Callable[[], None]:
+    """Forward, losses, backward and AdamW at 512x512 with 10 objects, batch 1."""
+    masks, labels = targets(512, 10)
+    return (our_step if who.startswith("ours") else their_step)(masks, labels, who)
+
+
+def our_step(masks: torch.Tensor, labels: torch.Tensor, who: str) -> Callable[[], None]:
+    keep_freed_memory()  # as `segcore train` does
+    cfg = load_config(CONFIG, ["MODEL.WEIGHTS", ""])
+    task = build_task(cfg, dataset_metadata(cfg.DATASETS.TRAIN[0], data_root()))
+    model = task.model.train()
+    optimizer, _ = build_optimizer(cfg, task)
+    images = torch.randint(0, 256, (1, 1, 3, 512, 512), dtype=torch.uint8)
+    goal = [Targets(labels, masks[:, None], torch.ones(10, 1, dtype=torch.bool))]
+    sizes = torch.tensor([[[512, 512]]])
+
+    def run() -> None:
+        with mixed(who):
+            losses = task.losses(model(images, sizes, goal), goal, torch.tensor([10.0, 10.0]))
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return run
+
+
+def their_step(masks: torch.Tensor, labels: torch.Tensor, who: str) -> Callable[[], None]:
+    theirs = hugging_face().train()
+    optimizer = torch.optim.AdamW(theirs.parameters(), 1e-4, fused=True)
+    pixels = torch.randn(1, 3, 512, 512)
+
+    def run() -> None:
+        with mixed(who):
+            out = theirs(pixel_values=pixels, mask_labels=[masks.float()], class_labels=[labels])
+        out.loss.sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return run

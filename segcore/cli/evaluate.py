@@ -1,0 +1,107 @@
+"""Evaluate a checkpoint, and all test sets of a task."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from segcore.build import data, evaluators
+from segcore.build.task import build_task
+from segcore.cli.launched import launched
+from segcore.config import Config
+from segcore.contracts import Task
+from segcore.engine.checkpoint import Checkpoints
+from segcore.engine.evaluate import evaluate
+from segcore.engine.launch import Fabric
+from segcore.engine.weights import load_weights, read_checkpoint
+from segcore.errors import ConfigError
+from segcore.evaluation.predictions import Predictions
+from segcore.evaluation.table import format_table
+from segcore.evaluation.writers import write_json
+from segcore.structures import Batch, Metadata, Result
+
+logger = logging.getLogger(__name__)
+
+
+def main(*, config_file: str | None, opts: Sequence[str], resume: bool, **machines: Any) -> int:
+    """Evaluate MODEL.WEIGHTS, or with `resume` the last checkpoint of OUTPUT_DIR."""
+    cfg, fabric, _ = launched(config_file, opts, machines)
+    if not cfg.DATASETS.TEST:
+        raise ConfigError("DATASETS.TEST is empty; name a data set to evaluate on")
+    checkpoint = _checkpoint(cfg, resume)
+    known = checkpoint.get("metadata")  # the classes as the checkpoint was trained with
+    trained = Metadata.from_dict(known) if known else data.train_metadata(cfg)
+    task = build_task(cfg, trained)
+    load_weights(task.model, checkpoint["model"], task.renames, complete=True)
+    task.model.to(fabric.device)
+    augmented = evaluators.build_augmented(cfg, task, fabric) if cfg.TEST.AUG.ENABLED else None
+    evaluate_all(cfg, task, trained, fabric, write=True)
+    if augmented:
+        logger.info("once more with test-time augmentation: %s", cfg.TEST.AUG)
+        evaluate_all(cfg, task, trained, fabric, write=True, infer=augmented)
+    return 0
+
+
+def _checkpoint(cfg: Config, resume: bool) -> dict[str, Any]:
+    if resume and (content := Checkpoints(Path(cfg.OUTPUT_DIR)).last()):
+        return content
+    if not cfg.MODEL.WEIGHTS:
+        raise ConfigError("--eval-only needs weights; add MODEL.WEIGHTS path/to/checkpoint")
+    return read_checkpoint(cfg.MODEL.WEIGHTS)
+
+
+def evaluate_all(
+    cfg: Config,
+    task: Task,
+    trained: Metadata,
+    fabric: Fabric,
+    *,
+    write: bool = False,
+    infer: Callable[[Batch], list[Result]] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float]:
+    """Evaluate on every test set; metrics go to OUTPUT_DIR/inference/<name>/metrics.json.
+
+    Args:
+        trained: the classes of the model.
+        write: all predictions go there too, and a file that cannot be written is an error.
+        infer: with test-time augmentation; then the folder is inference_TTA.
+        stop: asked between batches; the data sets done before count.
+    """
+    results: dict[str, float] = {}
+    for name in cfg.DATASETS.TEST:
+        metadata = data.test_metadata(cfg, name, trained)
+        loader = data.test_batches(cfg, task, name, fabric)
+        top = Path(cfg.OUTPUT_DIR) / ("inference_TTA" if infer else "inference")
+        folder = top / name.replace("/", "_").strip("._")
+        shown = metadata.as_entities() if cfg.ENTITY.ENABLE else metadata
+        predictions = Predictions(folder, shown, fabric.global_rank) if write else None
+        asked = evaluators.build_evaluators(cfg, metadata)
+        metrics = evaluate(task, loader, asked, fabric, predictions, infer, stop)
+        if metrics is None:
+            logger.warning("%s: evaluation left, as a signal asked for", name)
+            break
+        fabric.barrier()
+        if predictions and fabric.is_global_zero:
+            predictions.join(fabric.world_size)
+        if fabric.is_global_zero:
+            report(name, metrics, folder / "metrics.json", needed=write)
+        several = len(cfg.DATASETS.TEST) > 1
+        results |= {f"{name}/{k}" if several else k: v for k, v in metrics.items()}
+    return results
+
+
+def report(name: str, metrics: dict[str, float], file: Path, *, needed: bool) -> None:
+    """Metrics to the log and to a file; hours of training are worth more than the file."""
+    logger.info("%s\n%s", name, format_table(metrics))
+    try:
+        write_json(file, metrics)
+    except OSError as error:
+        problem = f"{file}: could not be written ({error}); free some disk space"
+        if needed:
+            raise OSError(problem) from error
+        logger.error("%s; training goes on", problem)
+        return
+    logger.info("%s", file)

@@ -1,0 +1,210 @@
+"""The `segcore` command: all verbs and their flags.
+
+What a verb does is imported when it is asked for, so that --help answers at once. Every verb ends
+with a status: 0, what its `main` returns, or 1 after one line that says what is wrong.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from segcore.errors import NonFiniteError, UserError
+
+Command = Callable[..., None]
+FREE = {"ignore_unknown_options": True}  # a value may begin with "-", as in SIZE_DIVISIBILITY -1
+FILE = click.Path(path_type=Path)
+
+
+class ManyWords(click.Command):
+    """Options that may be given many times also take many words: `--input a.png b.png`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does it, with the option's name put before each of its words."""
+        many = {name for p in self.params if getattr(p, "multiple", False) for name in p.opts}
+        written: list[str] = []
+        option = ""  # whose words these are
+        for word in args:
+            if word.startswith("--"):
+                option = word if word in many else ""
+            elif option and written[-1] != option:
+                written.append(option)
+            written.append(word)
+        for option, word in pairwise(written):
+            if option in many and word.startswith("--"):
+                raise click.BadOptionUsage(option, f"Option '{option}' requires an argument.", ctx)
+        return super().parse_args(ctx, written)
+
+
+def run(module: str, *, needs_config: bool = False, **given: Any) -> NoReturn:
+    """End the program with what the `main` of a module returns.
+
+    Args:
+        given: its arguments. `words`, where they are among them, become `config_file` and `opts`.
+    """
+    if "words" in given:
+        given |= split_words(given.pop("config_file"), given.pop("words"))
+        if needs_config and given["config_file"] is None:
+            raise click.UsageError("Missing CONFIG: a YAML file, or the name of one.")
+    try:
+        sys.exit(import_module(module).main(**given))
+    except (UserError, NonFiniteError, OSError) as problem:
+        sys.exit(f"error: {problem}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def split_words(config_file: str | None, words: tuple[str, ...]) -> dict[str, Any]:
+    """`[CONFIG] KEY VALUE ...`: a first word that is a file's name is the config."""
+    opts = list(words)
+    if opts and config_file is None and ("/" in opts[0] or opts[0].endswith((".yaml", ".yml"))):
+        config_file = opts.pop(0)
+    for key in opts[::2]:
+        if key.startswith("-"):
+            raise click.NoSuchOption(key)
+    return {"config_file": config_file, "opts": opts}
+
+
+def takes_config(command: Command) -> Command:
+    """--config-file, and words without a flag."""
+    kinds = {"nargs": -1, "type": click.UNPROCESSED, "metavar": "[CONFIG] [KEY VALUE]..."}
+    command = click.option(
+        "--opts", is_flag=True, expose_value=False, help="KEY VALUE ... follow; may be left out"
+    )(command)
+    command = click.option(
+        "--config-file", metavar="FILE", help="a YAML file, or a config that comes along, by name"
+    )(command)
+    return click.argument("words", **kinds)(command)
+
+
+def takes_machines(command: Command) -> Command:
+    """detectron2's flags for several processes, and --resume."""
+    for option in (
+        click.option("--dist-url", default="", help="tcp://host:port of machine 0"),
+        click.option("--machine-rank", type=int, default=0, show_default=True),
+        click.option("--num-machines", type=int, default=1, show_default=True),
+        click.option("--num-gpus", type=int, default=1, help="processes on this machine"),
+        click.option("--resume", is_flag=True, help="from the last checkpoint in OUTPUT_DIR"),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="segcore")
+def main() -> None:
+    """Image segmentation: train, evaluate and run Mask2Former and its relatives.
+
+    CONFIG is a YAML file, or the name of one that comes along, as in
+    coco/panoptic-segmentation/maskformer2_R50_bs16_50ep.yaml. KEY VALUE pairs are laid over it.
+    """
+
+
+@main.command(context_settings=FREE)
+@click.option("--eval-only", is_flag=True, help="as `segcore eval`")
+@takes_machines
+@takes_config
+def train(eval_only: bool, **given: Any) -> None:
+    """Train on DATASETS.TRAIN and evaluate on DATASETS.TEST."""
+    run("segcore.cli.evaluate" if eval_only else "segcore.cli.train", **given)
+
+
+@main.command("eval", context_settings=FREE)
+@click.option("--eval-only", is_flag=True, hidden=True, expose_value=False)
+@takes_machines
+@takes_config
+def evaluate(**given: Any) -> None:
+    """Evaluate MODEL.WEIGHTS on DATASETS.TEST.
+
+    With --resume the last checkpoint in OUTPUT_DIR is evaluated.
+    """
+    run("segcore.cli.evaluate", **given)
+
+
+@main.command(cls=ManyWords, context_settings=FREE)
+@click.option("--input", "inputs", multiple=True, required=True, help="images, globs, directories")
+@click.option("--output", type=FILE, required=True, help="directory for all results")
+@click.option("--weights", help="checkpoint; default: the config's MODEL.WEIGHTS")
+@click.option("--confidence-threshold", "threshold", type=float, default=0.5, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--num-crops", type=int, help="that CropFormer looks at; 0: the whole image alone")
+@click.option("--overwrite", is_flag=True, help="do finished images again")
+@takes_config
+def predict(**given: Any) -> None:
+    """Segment images; write a picture and the results of each.
+
+    photo.jpg becomes OUTPUT/photo.png and OUTPUT/photo.json, in the folders that it has below the
+    input; two that would share a name get longer ones. Stopped half-way, it goes on where it was:
+    an image whose results are there is not done again.
+    """
+    run("segcore.cli.predict", needs_config=True, **given)
+
+
+@main.command("convert-weights")
+@click.argument("kind", type=click.Choice(["swin", "torchvision", "timm", "official", "entity"]))
+@click.argument("source", type=FILE)
+@click.argument("goal", type=FILE)
+def convert_weights(**given: Any) -> None:
+    """Weights into the forms that configs name, or trained models into official files.
+
+    \b
+    segcore convert-weights swin        swin_tiny_patch4_window7_224.pth  OUT.pkl
+    segcore convert-weights torchvision resnet50-0676ba61.pth             R-50.pkl
+    segcore convert-weights timm        model.safetensors                 OUT.pth
+    segcore convert-weights official    output/model_final.pth            OUT.pkl
+    segcore convert-weights entity      model_final_of_COCO.pkl           OUT.pth
+
+    `entity` makes a start for entities (ENTITY.ENABLE) out of any trained Mask2Former: its class
+    head is left out, prefixes that were written twice are put right.
+    """
+    run("segcore.cli.convert", **given)
+
+
+@main.command(context_settings=FREE)
+@click.option(
+    "--size", type=click.IntRange(1), nargs=2, default=(800, 1216), show_default=True, metavar="H W"
+)
+@click.option("--repeat", type=click.IntRange(1), default=3, show_default=True)
+@takes_config
+def analyze(**given: Any) -> None:
+    """What a model costs: parameters, FLOPs and time, by part."""
+    run("segcore.cli.analyze", needs_config=True, **given)
+
+
+@main.command(cls=ManyWords)
+@click.argument("names", nargs=-1, required=True)
+@click.option("--catalogs", type=FILE, multiple=True, help="more catalogue files")
+def doctor(**given: Any) -> None:
+    """What data sets hold, and what is wrong with them, before a training finds out.
+
+    NAMES are those of the catalogue, or paths as DATASETS.TRAIN takes them.
+    """
+    run("segcore.cli.doctor", **given)
+
+
+@main.command()
+@click.option("--repeat", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--threads", type=click.IntRange(0), default=0, help="0: torch's choice")
+def bench(**given: Any) -> None:
+    """Speed here: one image through Predictor, one training step, --help."""
+    run("segcore.cli.bench", **given)
+
+
+@main.command("bench-loader")
+@click.option("--data", help="ANNOTATIONS@IMAGES; default: drawn")
+@click.option("--count", type=click.IntRange(1), default=50, show_default=True, help="images")
+@click.option("--annotations", is_flag=True, help="start-up with a file of COCO's size instead")
+def bench_loader(**given: Any) -> None:
+    """Images a second and core of the training pipelines, and where the time goes."""
+    run("segcore.cli.bench_loader", **given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Train a model, evaluate it now and then, and leave what a resume needs."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from segcore.build import data, evaluators, solver
+from segcore.build.task import build_task
+from segcore.cli.evaluate import evaluate_all
+from segcore.cli.launched import launched
+from segcore.config import Config, save_config, to_dict
+from segcore.engine.checkpoint import Checkpoints
+from segcore.engine.launch import Fabric
+from segcore.engine.log import RunLog
+from segcore.engine.run import Run
+from segcore.engine.trainer import Trainer
+from segcore.engine.weights import load_weights
+from segcore.errors import ConfigError, DataError
+from segcore.structures import Batch, Metadata
+
+logger = logging.getLogger(__name__)
+
+
+def main(*, config_file: str | None, opts: Sequence[str], resume: bool, **machines: Any) -> int:
+    """Train on DATASETS.TRAIN, then evaluate; 128 + a signal's number where one ended it."""
+    cfg, fabric, seed = launched(config_file, opts, machines)
+    trained = data.train_metadata(cfg)
+    evaluators.check_test_sets(cfg, trained)
+    run = build_run(cfg, trained, fabric)
+    stored = run.resume() if resume else None
+    if stored is None and cfg.MODEL.WEIGHTS:
+        names = run.about["metadata"]["classes"]
+        load_weights(run.task.model, cfg.MODEL.WEIGHTS, run.task.renames, classes=names)
+    cfg = replace(cfg, SEED=seed_of_run(cfg, stored, seed))
+    batches = data.train_batches(cfg, run.task, fabric, run.trainer.iteration)
+    if stored is None:
+        run.begin()  # not before: an earlier run's checkpoints stay until all is found to be right
+    record_config(cfg, run)
+    done = fit(cfg, run, batches, trained)
+    if run.trainer.log:
+        run.trainer.log.close()
+        log_next_command(Path(cfg.OUTPUT_DIR), run.trainer.iteration, done)
+    return 0 if done or not run.trainer.log else 128 + (run.trainer.signals.caught or 15)
+
+
+def build_run(cfg: Config, trained: Metadata, fabric: Fabric) -> Run:
+    """A task with its trainer and the folder of its checkpoints."""
+    task, folder = build_task(cfg, trained), Path(cfg.OUTPUT_DIR)
+    run_log = RunLog(folder, cfg.SOLVER.MAX_ITER) if fabric.is_global_zero else None
+    trainer = Trainer(
+        task,
+        *solver.build_optimizer(cfg, task),
+        fabric,
+        **solver.clipping(cfg),
+        accumulate=cfg.SOLVER.ACCUMULATE,
+        log=run_log,
+        folder=folder,
+    )
+    return Run(task, trainer, fabric, Checkpoints(folder), {"metadata": trained.to_dict()})
+
+
+def seed_of_run(cfg: Config, stored: dict[str, Any] | None, drawn: int) -> int:
+    """SEED; below 0 that of the run that is resumed, or the drawn one.
+
+    Another seed than the resumed run's would give another stream of images.
+    """
+    seed = max(stored["config"].get("SEED", 0), 0) if stored and cfg.SEED < 0 else drawn
+    logger.info("SEED %d%s", seed, " (drawn; give it to repeat this run)" if cfg.SEED < 0 else "")
+    return seed
+
+
+def record_config(cfg: Config, run: Run) -> None:
+    """The config as it is used, for checkpoints and for OUTPUT_DIR/config.yaml."""
+    run.about["config"] = to_dict(cfg)
+    if run.fabric.is_global_zero:
+        save_config(cfg, Path(cfg.OUTPUT_DIR) / "config.yaml")
+
+
+def fit(cfg: Config, run: Run, batches: Iterator[Batch], trained: Metadata) -> bool:
+    """All iterations, checkpoints and evaluations; False where a signal ended them before."""
+    trainer = run.trainer
+
+    def evaluate(iteration: int) -> None:
+        if cfg.DATASETS.TEST:
+            run.save(iteration)  # whatever happens to the evaluation
+        stop = trainer.signals
+        metrics = evaluate_all(cfg, run.task, trained, run.fabric, stop=lambda: bool(stop.caught))
+        if trainer.log and metrics:
+            trainer.log.write({"iteration": iteration} | metrics, iteration)
+
+    every = [(cfg.SOLVER.CHECKPOINT_PERIOD, run.save), (cfg.TEST.EVAL_PERIOD, evaluate)]
+    try:
+        done = trainer.fit(batches, cfg.SOLVER.MAX_ITER, every)
+    except (ConfigError, DataError, OSError):
+        if trainer.together:
+            run.save(trainer.iteration)
+            logger.error("ended by an error at iteration %d; see below", trainer.iteration)
+        raise
+    run.save_as("model_final" if done else f"model_{max(trainer.iteration - 1, 0):07d}")
+    if done:
+        evaluate(trainer.iteration)
+    return done
+
+
+def log_next_command(folder: Path, iteration: int, done: bool) -> None:
+    """The command to type now."""
+    final, config = f"{folder}/model_final.pth", f"{folder}/config.yaml"
+    if done:
+        look = shlex.join(["segcore", "predict", "--config-file", config, "--weights", final])
+        logger.info(
+            "done: %s; look at it with\n  %s --input 'photos/*.jpg' --output out", final, look
+        )
+        return
+    logger.info("stopped at iteration %d; go on with\n  %s", iteration, resuming(sys.argv))
+
+
+def resuming(words: list[str]) -> str:
+    """A command line, with --resume in it."""
+    if Path(words[0]).name == "train_net.py":
+        program, rest = ["python", words[0]], words[1:]
+    else:
+        program, rest = ["segcore", *words[1:2]], words[2:]
+    return shlex.join([*program, *([] if "--resume" in rest else ["--resume"]), *rest])
