@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from cropformer.build import build_crops, build_plain
-from cropformer.merge import make_views, may_be_inside, paint, probability
 from cropformer.postprocess import EntityPostProcess
 from cropformer.views import CropViews
 from cropformer.windows import crop_windows
@@ -327,72 +326,6 @@ def test_training_on_objects_that_show_in_one_view_or_none(tmp_path, shared_data
 
 def empty(targets):
     return Targets(targets.labels[:0], targets.masks[:0], targets.present[:0])
-
-
-def retold(logits, scores, canvas, sizes, boxes, size):
-    """The published merge and painter in float64, with everything in memory."""
-    queries, views = logits.shape[:2]
-    full = torch.nn.functional.interpolate(logits.double(), canvas, mode="bilinear")
-    total, seen = torch.zeros(queries, *size, dtype=torch.float64), torch.zeros(size)
-    for v in range(views):
-        (h, w), (x0, y0, x1, y1) = sizes[v], boxes[v]
-        part = torch.nn.functional.interpolate(
-            full[:, v : v + 1, :h, :w], (y1 - y0, x1 - x0), mode="bilinear"
-        )
-        total[:, y0:y1, x0:x1] += part[:, 0].sigmoid()
-        seen[y0:y1, x0:x1] += 1
-    mean = total / seen
-    owner = torch.full(size, -1)
-    for q in scores.argsort().tolist():  # worst first, painted over by better ones
-        owner[mean[q] > 0.5] = q
-    return mean, owner, seen
-
-
-def test_merge_and_painter_equal_a_plain_telling():
-    torch.manual_seed(3)
-    size = (50, 70)
-    boxes = [[0, 0, 70, 50], *map(list, crop_windows(size))]
-    sizes = [(64, 90)] * 5
-    logits, scores = 3 * torch.randn(6, 5, 16, 24), torch.rand(6)
-    mean, owner, seen = retold(logits, scores, (64, 96), sizes, boxes, size)
-    assert sorted(seen.unique().tolist()) == [2, 3, 5]
-    views = make_views((16, 24), (64, 96), sizes, boxes, logits)
-    for q in range(6):
-        ours = probability(logits[q], views, (slice(0, 50), slice(0, 70)))
-        assert (ours - mean[q]).abs().max() < 1e-5
-        part = probability(logits[q], views, (slice(7, 31), slice(20, 66)))
-        assert (part - mean[q][7:31, 20:66]).abs().max() < 1e-5
-    found = paint(logits, scores, views, size)
-    assert (found.owner != owner).float().mean() < 1e-3
-    assert found.areas.tolist() == [int((found.owner == q).sum()) for q in range(6)]
-    inside = mean[int(scores.argmax())].sigmoid()
-    best = owner == int(scores.argmax())
-    assert float(found.quality[scores.argmax()]) == pytest.approx(
-        float(inside[best].mean()), rel=1e-3
-    )
-
-
-def test_nothing_is_inside_outside_the_box_that_is_looked_at():
-    torch.manual_seed(5)
-    boxes = [[0, 0, 70, 50], *map(list, crop_windows((50, 70)))]
-    for shift in (-2.0, -6.0, -9.0, -30.0):
-        mask = 3 * torch.randn(5, 16, 24) + shift
-        views = make_views((16, 24), (64, 96), [(60, 84)] * 5, boxes, mask)
-        whole = probability(mask, views, (slice(0, 50), slice(0, 70)))
-        region = may_be_inside(mask, views)
-        if region is None:
-            assert (whole <= 0.5).all()
-            continue
-        whole[region] = 0
-        assert (whole <= 0.5).all()
-
-
-def test_a_half_is_background():
-    masks = torch.zeros(2, 1, 4, 4)
-    views = make_views((4, 4), (16, 16), [(16, 16)], [[0, 0, 16, 16]], masks)
-    found = paint(masks, torch.tensor([0.3, 0.9]), views, (16, 16))
-    assert (found.owner == -1).all()
-    assert found.quality.tolist() == [0, 0]
 
 
 def test_no_file_of_mask2former_knows_of_crops():
