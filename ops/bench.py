@@ -132,7 +132,7 @@ def others(device: str) -> dict[str, Callable[..., Tensor]]:
     """What else is installed, with our signature."""
     found: dict[str, Callable[..., Tensor]] = {}
     if importlib.util.find_spec("torch_ms_deform_attn"):  # on CUDA the old kernel's arithmetic
-        import torch_ms_deform_attn
+        import torch_ms_deform_attn  # pyright: ignore[reportMissingImports]
 
         found["torch-ms-deform-attn"] = with_tensors(torch_ms_deform_attn.ms_deform_attn, device)
     if device == "cuda" and importlib.util.find_spec("deformops"):
@@ -273,7 +273,7 @@ def machine(device: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--size", type=int, nargs=2, default=[1024, 1024], metavar=("H", "W"))
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
