@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from segcore.nn.resize import AxisResize
 from segcore.structures import Size
 
 Region = tuple[slice, slice]  # rows, columns of the image
@@ -33,8 +33,8 @@ class View:
     image. Both are bilinear, so each axis is one matrix, and any part can be had alone.
     """
 
-    rows: Tensor  # (y1 - y0, h)
-    columns: Tensor  # (x1 - x0, w)
+    rows: AxisResize  # h -> y1 - y0
+    columns: AxisResize  # w -> x1 - x0
     box: tuple[int, int, int, int]  # x0 y0 x1 y1 in the image
 
     def logits(self, mask: Tensor, rows: slice, columns: slice) -> Tensor:
@@ -42,7 +42,7 @@ class View:
         x0, y0 = self.box[:2]
         rows = slice(rows.start - y0, rows.stop - y0)
         columns = slice(columns.start - x0, columns.stop - x0)
-        return self.rows[rows] @ mask @ self.columns[columns].T
+        return self.rows.weights[:, rows].T @ mask @ self.columns.weights[:, columns]
 
     def overlap(self, region: Region) -> Region | None:
         """Where a region and the view meet."""
@@ -66,17 +66,10 @@ def make_views(
     """
     views = []
     for (height, width), (x0, y0, x1, y1) in zip(sizes, boxes, strict=True):
-        rows = _resizes(cells[0], canvas[0], height, y1 - y0, like)
-        columns = _resizes(cells[1], canvas[1], width, x1 - x0, like)
+        rows = AxisResize.of(cells[0], canvas[0], height, y1 - y0, like.device)
+        columns = AxisResize.of(cells[1], canvas[1], width, x1 - x0, like.device)
         views.append(View(rows, columns, (x0, y0, x1, y1)))
     return views
-
-
-def _resizes(cells: int, canvas: int, inside: int, length: int, like: Tensor) -> Tensor:
-    """Both resizes of one axis: (length, cells)."""
-    unit = torch.eye(cells, dtype=like.dtype, device=like.device)[None]  # (1, cells, cells)
-    full = F.interpolate(unit, canvas, mode="linear")[..., :inside]
-    return F.interpolate(full, length, mode="linear")[0].T.contiguous()
 
 
 def probability(mask: Tensor, views: list[View], region: Region) -> Tensor:
@@ -101,18 +94,17 @@ def probability(mask: Tensor, views: list[View], region: Region) -> Tensor:
 
 def may_be_inside(mask: Tensor, views: list[View]) -> Region | None:
     """The smallest box outside of which no view, and so no mean of views, exceeds one half."""
-    found: list[tuple[int, int, int, int]] = []
+    regions: list[tuple[int, int, int, int]] = []
     for logits, view in zip(mask, views, strict=True):
         positive = logits > 0  # bilinear values are no larger than the cells that they lie between
-        rows = (view.rows @ positive.any(1).to(mask.dtype) > 0).nonzero()
-        columns = (view.columns @ positive.any(0).to(mask.dtype) > 0).nonzero()
-        if len(rows) and len(columns):
+        top, bottom = view.rows.touched(positive.any(1))
+        left, right = view.columns.touched(positive.any(0))
+        if top < bottom and left < right:
             x0, y0 = view.box[:2]
-            top, bottom = int(rows[0]) + y0, int(rows[-1]) + y0 + 1
-            found.append((top, bottom, int(columns[0]) + x0, int(columns[-1]) + x0 + 1))
-    if not found:
+            regions.append((top + y0, bottom + y0, left + x0, right + x0))
+    if not regions:
         return None
-    tops, bottoms, lefts, rights = zip(*found, strict=True)
+    tops, bottoms, lefts, rights = zip(*regions, strict=True)
     return slice(min(tops), max(bottoms)), slice(min(lefts), max(rights))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cropformer.merge import Entities, make_views, paint
 from segcore import masks as mask_io
-from segcore.structures import Batch, Instances, Outputs, Panoptic, PanopticSegment, Record, Result
+from segcore.structures import Batch, Instances, Outputs, Panoptic, PanopticSegment, Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +42,21 @@ class EntityPostProcess:
             sizes = [(int(h), int(w)) for h, w in batch.sizes[i]]
             cells = (masks.shape[-2], masks.shape[-1])
             views = make_views(cells, canvas, sizes, batch.boxes[i].tolist(), masks)
-            found = paint(masks, probs[order], views, record.size)
-            results.append(_result(found, probs[order], record))
+            entities = paint(masks, probs[order], views, record.size)
+            results.append(_result(entities, probs[order]))
         return results
 
 
-def _result(found: Entities, probs: Tensor, record: Record) -> Result:
+def _result(entities: Entities, probs: Tensor) -> Result:
     """`probs` in painting order; published scores are class probability times mask quality."""
-    scores = (probs * found.quality).cpu()
-    owner, areas = found.owner.cpu(), found.areas.tolist()
-    empty = mask_io.encode(torch.zeros(1, *record.size, dtype=torch.uint8).numpy())[0]
-    rles, segments = [], []
-    for i, area in enumerate(areas):  # one mask at a time
-        if not area:
-            rles.append(empty)
-            continue
-        rles += mask_io.encode((owner == i)[None].numpy())
-        segments.append(PanopticSegment(i + 1, 0, True, float(scores[i]), area))
+    scores = (probs * entities.quality).cpu()
+    owner, areas = entities.owner.cpu(), entities.areas.tolist()
+    rles = mask_io.encode_ids(owner.numpy(), range(len(areas)))  # empty where nothing is owned
+    segments = [
+        PanopticSegment(i + 1, 0, True, score, area)
+        for i, (score, area) in enumerate(zip(scores.tolist(), areas, strict=True))
+        if area
+    ]
     boxes = torch.from_numpy(mask_io.boxes(rles)).float()
     labels = torch.zeros(len(areas), dtype=torch.int64)
     panoptic = Panoptic((owner + 1).to(torch.int32), segments)

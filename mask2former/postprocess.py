@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mask2former.semantic import Scores, class_map, class_scores, late_scores
-from mask2former.upsample import Upsampler, budget
 from segcore import masks as mask_io
+from segcore.nn.resize import Upsampler, budget
 from segcore.structures import (
     Batch,
     Instances,
@@ -26,6 +25,7 @@ from segcore.structures import (
     PanopticSegment,
     Result,
     Rle,
+    Tracks,
 )
 
 
@@ -93,8 +93,10 @@ class PostProcess:
             result.semantic = class_map([(self._scores(probs, masks[:, 0], up), False)])
         if self.panoptic:
             result.panoptic = self._panoptic(probs, masks[:, 0], up)
-        if self.instances:
-            result.instances = self._instances(probs[:, :-1], masks, views)
+        if self.instances and len(views) == 1:
+            result.instances = self._instances(probs[:, :-1], masks[:, 0], up)
+        elif self.instances:
+            result.tracks = self._tracks(probs[:, :-1], masks, views)
         return result
 
     def _panoptic(self, probs: Tensor, masks: Tensor, up: Upsampler) -> Panoptic:
@@ -141,37 +143,44 @@ class PostProcess:
                 stuff[label] = segments[-1]
         return Panoptic((ids[owner.int()] * sure).contiguous(), segments)
 
-    def _instances(self, probs: Tensor, masks: Tensor, views: list[Upsampler]) -> Instances:
+    def _best(self, probs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(Q, K) -> scores, queries and labels (N,) of the best pairs of query and class."""
         K = probs.shape[1]
         scores, index = probs.flatten().topk(min(self.max_instances, probs.numel()))
         query, labels = index // K, index % K
         if self.panoptic:  # published: things only where the model is panoptic
             thing = torch.tensor(self.is_thing, device=labels.device)[labels]
             scores, query, labels = scores[thing], query[thing], labels[thing]
+        return scores, query, labels
+
+    def _instances(self, probs: Tensor, masks: Tensor, up: Upsampler) -> Instances:
+        """(Q, K), (Q, h, w) -> Instances; scores are class probability times mask quality."""
+        scores, query, labels = self._best(probs)
         unique, place = query.unique(return_inverse=True)  # a query may have several labels
-        place, scores = place.cpu(), scores.cpu()
-        found = [_encode(masks[unique, t], up) for t, up in enumerate(views)]
-        rles: list[Any] = [rle for rle, _ in found[0]]
-        if len(views) == 1:
-            scores = scores * torch.tensor([quality for _, quality in found[0]])[place]
-            boxes = mask_io.boxes(rles)
-        else:  # published: a track's score is its class alone
-            rles = [[rle for rle, _ in track] for track in zip(*found, strict=True)]
-            boxes = mask_io.boxes([mask_io.union(track) for track in rles])
+        place, labels = place.cpu(), labels.cpu()
+        encoded = _encode(masks[unique], up)
+        rles = [rle for rle, _ in encoded]
+        scores = scores.cpu() * torch.tensor([quality for _, quality in encoded])[place]
         order = scores.argsort(descending=True, stable=True)
         place = place[order]
-        return Instances(
-            scores[order],
-            labels.cpu()[order],
-            [rles[i] for i in place.tolist()],
-            torch.from_numpy(boxes).float()[place],
-        )
+        boxes = torch.from_numpy(mask_io.boxes(rles)).float()[place]
+        return Instances(scores[order], labels[order], [rles[i] for i in place.tolist()], boxes)
+
+    def _tracks(self, probs: Tensor, masks: Tensor, views: list[Upsampler]) -> Tracks:
+        """(Q, K), (Q, T, h, w) -> Tracks; published: a track's score is its class alone."""
+        scores, query, labels = self._best(probs)
+        unique, place = query.unique(return_inverse=True)
+        frames = [_encode(masks[unique, t], up) for t, up in enumerate(views)]
+        tracks = [[rle for rle, _ in track] for track in zip(*frames, strict=True)]
+        order = scores.argsort(descending=True, stable=True)
+        scores, labels, place = (x[order].cpu() for x in (scores, labels, place))
+        return Tracks(scores, labels, [tracks[i] for i in place.tolist()])
 
 
 def _encode(masks: Tensor, up: Upsampler) -> list[tuple[Rle, float]]:
     """RLE and mean probability inside of each mask (N, h, w) at the output size."""
     H, W = up.size
-    found: list[tuple[Rle, float]] = []
+    encoded: list[tuple[Rle, float]] = []
     # alone on a CPU, where a mask's box is small; elsewhere launches cost more than pixels
     together = 1 if masks.device.type == "cpu" else max(1, budget(masks) // (H * W))
     for columns in up.parts(masks / 2, together, positive=True):
@@ -187,5 +196,5 @@ def _encode(masks: Tensor, up: Upsampler) -> list[tuple[Rle, float]]:
         rles = mask_io.encode(inside.cpu().numpy().transpose(0, 2, 1))
         area = torch.from_numpy(mask_io.area(rles)).double()
         quality = (area + total.cpu()) / 2 / (area + 1e-6)
-        found += zip(rles, quality.tolist(), strict=True)
-    return found
+        encoded += zip(rles, quality.tolist(), strict=True)
+    return encoded

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mask2former.upsample import Across, Upsampler
+from segcore.nn.resize import AxisResize, Upsampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def late_scores(probs: Tensor, masks: Tensor, up: Upsampler) -> Scores:
     classes = probs[:, :-1].T  # (K, Q)
     columns = Upsampler(up.canvas, up.inside, up.inside).columns(masks)
     (rows, width), (height, out_width) = up.inside, up.size
-    across = Across.of(width, width, width, out_width, masks.device)
+    across = AxisResize.of(width, width, width, out_width, masks.device)
 
     def at(low: int, high: int) -> Tensor:
         inside = columns(*across.reads(low, high)).sigmoid_()  # (Q, input columns, input rows)

@@ -30,11 +30,12 @@ class Augmented:
     ) -> None:
         self.task, self.device = task, device
         self.sizes, self.max_size, self.flips = sizes, max_size, (False, True)[: 1 + flip]
-        if not hasattr(task.postprocess, "averaged"):
+        if task.average is None:
             raise ConfigError(
                 "TEST.AUG.ENABLED true is for semantic models; this architecture has no mean over"
                 " several looks at an image"
             )
+        self.average = task.average
 
     def __call__(self, batch: Batch) -> list[Result]:
         """One result a sample."""
@@ -47,7 +48,7 @@ class Augmented:
                 for size in self.sizes
                 for mirrored in self.flips
             ]
-            results.append(self.task.postprocess.averaged(answers))  # type: ignore[attr-defined]
+            results.append(self.average(answers))
         return results
 
     def _look(

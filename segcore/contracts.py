@@ -89,6 +89,21 @@ class Evaluator(Protocol):
         ...
 
 
+class EvaluatorFactory(Protocol):
+    """Makes an evaluator of a data set."""
+
+    def __call__(
+        self,
+        metadata: Metadata,
+        *,
+        kinds: tuple[str, ...],
+        truth: Callable[[Record], Record] | None,
+    ) -> Evaluator:
+        """`kinds`: the names in the data set's `evaluators` that it stands for; `truth`: from a
+        record to the one whose segments are the instances, None where that is the same."""
+        ...
+
+
 def everywhere_one(name: str) -> float:
     """Every parameter learns at the base rate."""
     return 1.0

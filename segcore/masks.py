@@ -5,7 +5,7 @@ Legend of one-letter names: N masks, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,26 @@ def union(rles: Iterable[Rle]) -> Rle:
 def compress(counts: list[int], size: Size) -> Rle:
     """Run lengths (column-major, zeros first) -> RLE."""
     return coco_mask.frPyObjects({"counts": counts, "size": list(size)}, *size)
+
+
+def encode_ids(ids: np.ndarray, numbers: Sequence[int]) -> list[Rle]:
+    """(H, W) ids -> the RLE of each number, without an image per segment."""
+    flat = ids.T.ravel()  # column-major, as RLEs are
+    starts = np.flatnonzero(np.diff(flat, prepend=flat[:1] - 1))
+    ends = np.append(starts[1:], flat.size)
+    values = flat[starts]
+    order = np.argsort(values, kind="stable")
+    values, starts, ends = values[order], starts[order], ends[order]
+    first = np.searchsorted(values, numbers, "left")
+    last = np.searchsorted(values, numbers, "right")
+    rles = []
+    for a, b in zip(first.tolist(), last.tolist(), strict=True):  # RLEs differ in length
+        edges = np.stack([starts[a:b], ends[a:b]], axis=1).ravel()
+        counts = np.diff(edges, prepend=0, append=flat.size).tolist()
+        if counts[-1] == 0:
+            counts.pop()
+        rles.append(compress(counts, (ids.shape[0], ids.shape[1])))
+    return rles
 
 
 def to_rle(segment: Segment, frame: Frame, size: Size, ids: np.ndarray | None = None) -> Rle:

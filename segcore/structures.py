@@ -86,6 +86,7 @@ class Metadata:
     ignore_label: int = 255  # raw value in semantic PNGs that means "not annotated"
     label_map: dict[int, int] | None = None  # raw semantic value -> class; None: they are the same
     evaluators: tuple[str, ...] = ()  # "semantic", "panoptic", "instance", "boundary", ...
+    boundary_dilation: float = 0.02  # of Boundary AP, as a share of the image's diagonal
 
     def as_entities(self) -> Metadata:
         """The same data set without classes: everything is an entity."""
@@ -111,6 +112,7 @@ class Metadata:
             int(v.get("ignore_label", 255)),
             None if label_map is None else {int(k): int(x) for k, x in label_map.items()},
             tuple(str(x) for x in v.get("evaluators", ())),
+            float(v.get("boundary_dilation", 0.02)),
         )
 
 
@@ -288,13 +290,22 @@ class Panoptic:
 
 @dataclass(slots=True)
 class Instances:
-    """Found objects, best first; masks may overlap."""
+    """Objects of an image, best first; masks may overlap."""
 
     scores: Tensor  # (N,) float32
     labels: Tensor  # (N,) int64 contiguous class
-    masks: list[Rle]  # N (for video: N lists of T)
+    masks: list[Rle]  # N
     # (N, 4) x0 y0 x1 y1 with x1 y1 exclusive: tight around the masks, or as a detector says
     boxes: Tensor
+
+
+@dataclass(slots=True)
+class Tracks:
+    """Objects of a clip, best first; masks may overlap."""
+
+    scores: Tensor  # (N,) float32
+    labels: Tensor  # (N,) int64 contiguous class
+    masks: list[list[Rle]]  # N lists of T, an empty mask where the object is absent
 
 
 @dataclass(slots=True)
@@ -304,3 +315,4 @@ class Result:
     semantic: Tensor | None = None  # (H, W) uint8 or int16 class
     panoptic: Panoptic | None = None
     instances: Instances | None = None
+    tracks: Tracks | None = None  # of a clip, in place of instances

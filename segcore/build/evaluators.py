@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 from segcore.augment import Augmented
 from segcore.build.data import catalogs, data_root, test_metadata
 from segcore.config import Config
-from segcore.contracts import Evaluator, Task
+from segcore.contracts import Evaluator, EvaluatorFactory, Task
 from segcore.data.catalog import find
 from segcore.data.instance_truth import instance_truth
 from segcore.engine.launch import Fabric
@@ -22,52 +22,59 @@ from segcore.structures import Metadata
 
 logger = logging.getLogger(__name__)
 
-EVALUATORS: dict[str, Callable[[Metadata], Evaluator]] = {
-    "semantic": SemanticEvaluator,
-    "panoptic": PanopticEvaluator,
+EVALUATORS: dict[str, EvaluatorFactory] = {
+    "semantic": lambda metadata, **_: SemanticEvaluator(metadata),
+    "panoptic": lambda metadata, **_: PanopticEvaluator(metadata),
     "instance": InstanceEvaluator,
-    "boundary": lambda metadata: InstanceEvaluator(metadata, boundary=True),
+    "boundary": InstanceEvaluator,
+    "entity": lambda metadata, **_: EntityEvaluator(metadata),
 }
 
 
-def build_evaluators(cfg: Config, metadata: Metadata) -> list[Evaluator]:
-    """What the data set is judged by, as far as the model makes it; nothing without a truth."""
+def build_evaluators(cfg: Config, task: Task, metadata: Metadata) -> list[Evaluator]:
+    """What the data set names, as far as the task makes it; nothing without a truth.
+
+    Names of the table, or "package.module:factory" of one's own. Names that share a factory
+    share an evaluator: truth and predictions are held once.
+    """
     if not metadata.evaluators:
         logger.info("%s has no annotations: no metrics, predictions alone", metadata.name)
         return []
-    if unknown := set(metadata.evaluators) - EVALUATORS.keys():
+    table = EVALUATORS | {name: _imported(name) for name in metadata.evaluators if ":" in name}
+    if unknown := set(metadata.evaluators) - table.keys():
         raise DataError(
             f"{metadata.name}: unknown evaluators {sorted(unknown)}; there are"
-            f" {', '.join(EVALUATORS)}"
+            f" {', '.join(EVALUATORS)}, and package.module:factory of your own"
         )
-    if cfg.ENTITY.ENABLE:
-        found: list[Evaluator] = [EntityEvaluator(metadata)]
-        return [*found, EntityEvaluator(metadata, boundary=True)]
-    test = cfg.MODEL.MASK_FORMER.TEST
-    makes = {
-        "semantic": test.SEMANTIC_ON,
-        "panoptic": test.PANOPTIC_ON,
-        "instance": test.INSTANCE_ON,
-        "boundary": test.INSTANCE_ON,
-    }
-    kinds = [kind for kind in metadata.evaluators if makes.get(kind, True)]
+    named = ("entity",) if "entity" in task.makes else metadata.evaluators
+    kinds = [kind for kind in named if kind in task.makes or ":" in kind]
     if not kinds:
         raise ConfigError(
-            f"{metadata.name} is judged by {', '.join(metadata.evaluators)}, but the model makes"
-            " none of it; turn on MODEL.MASK_FORMER.TEST.SEMANTIC_ON, INSTANCE_ON or PANOPTIC_ON"
+            f"{metadata.name} is evaluated by {', '.join(metadata.evaluators)}, but the model makes"
+            f" {', '.join(task.makes) or 'nothing'}; for Mask2Former turn on"
+            " MODEL.MASK_FORMER.TEST.SEMANTIC_ON, INSTANCE_ON or PANOPTIC_ON"
         )
-    evaluators = [EVALUATORS[kind](metadata) for kind in kinds]
-    judges = [e for e in evaluators if isinstance(e, InstanceEvaluator)]
-    truth = instance_truth(metadata.name, data_root(), catalogs(cfg)) if judges else None
-    for judge in judges:  # they share one
-        judge.truth = truth
-    return evaluators
+    instances = {"instance", "boundary"} & set(kinds)
+    truth = instance_truth(metadata.name, data_root(), catalogs(cfg)) if instances else None
+    factories = dict.fromkeys(table[kind] for kind in kinds)
+    return [
+        factory(metadata, kinds=tuple(k for k in kinds if table[k] is factory), truth=truth)
+        for factory in factories
+    ]
+
+
+def _imported(name: str) -> EvaluatorFactory:
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise DataError(f"evaluator {name!r} cannot be imported: {error}") from None
 
 
 def build_augmented(cfg: Config, task: Task, fabric: Fabric) -> Augmented:
     """Semantic results from several sizes and the mirrored image."""
-    test, aug = cfg.MODEL.MASK_FORMER.TEST, cfg.TEST.AUG
-    if not test.SEMANTIC_ON or test.PANOPTIC_ON or test.INSTANCE_ON or cfg.ENTITY.ENABLE:
+    aug = cfg.TEST.AUG
+    if task.average is None:
         raise ConfigError(
             "TEST.AUG.ENABLED true is for semantic results alone; with it set"
             " MODEL.MASK_FORMER.TEST.SEMANTIC_ON true, PANOPTIC_ON false and INSTANCE_ON false"
@@ -75,7 +82,7 @@ def build_augmented(cfg: Config, task: Task, fabric: Fabric) -> Augmented:
     return Augmented(task, aug.MIN_SIZES, aug.MAX_SIZE, aug.FLIP, fabric.device)
 
 
-def check_test_sets(cfg: Config, trained: Metadata) -> None:
+def check_test_sets(cfg: Config, task: Task, trained: Metadata) -> None:
     """What would otherwise be found wrong at the first evaluation, hours later."""
     for name in cfg.DATASETS.TEST:
         metadata = test_metadata(cfg, name, trained)
@@ -85,4 +92,4 @@ def check_test_sets(cfg: Config, trained: Metadata) -> None:
                 f"{file}: not found; DATASETS.TEST {name} wants it (DETECTRON2_DATASETS is"
                 f" {data_root()}); DATASETS.TEST [] trains without evaluation"
             )
-        build_evaluators(cfg, metadata)
+        build_evaluators(cfg, task, metadata)

@@ -76,9 +76,9 @@ def evaluate_all(
         loader = data.test_batches(cfg, task, name, fabric)
         top = Path(cfg.OUTPUT_DIR) / ("inference_TTA" if infer else "inference")
         folder = top / name.replace("/", "_").strip("._")
-        shown = metadata.as_entities() if cfg.ENTITY.ENABLE else metadata
+        shown = metadata.as_entities() if "entity" in task.makes else metadata
         predictions = Predictions(folder, shown, fabric.global_rank) if write else None
-        asked = evaluators.build_evaluators(cfg, metadata)
+        asked = evaluators.build_evaluators(cfg, task, metadata)
         metrics = evaluate(task, loader, asked, fabric, predictions, infer, stop)
         if metrics is None:
             logger.warning("%s: evaluation left, as a signal asked for", name)

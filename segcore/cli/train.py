@@ -15,6 +15,7 @@ from segcore.build.task import build_task
 from segcore.cli.evaluate import evaluate_all
 from segcore.cli.launched import launched
 from segcore.config import Config, save_config, to_dict
+from segcore.contracts import Task
 from segcore.engine.checkpoint import Checkpoints
 from segcore.engine.launch import Fabric
 from segcore.engine.log import RunLog
@@ -31,8 +32,9 @@ def main(*, config_file: str | None, opts: Sequence[str], resume: bool, **machin
     """Train on DATASETS.TRAIN, then evaluate; 128 + a signal's number where one ended it."""
     cfg, fabric, seed = launched(config_file, opts, machines)
     trained = data.train_metadata(cfg)
-    evaluators.check_test_sets(cfg, trained)
-    run = build_run(cfg, trained, fabric)
+    task = build_task(cfg, trained)
+    evaluators.check_test_sets(cfg, task, trained)
+    run = build_run(cfg, task, trained, fabric)
     stored = run.resume() if resume else None
     if stored is None and cfg.MODEL.WEIGHTS:
         names = run.about["metadata"]["classes"]
@@ -49,9 +51,9 @@ def main(*, config_file: str | None, opts: Sequence[str], resume: bool, **machin
     return 0 if done or not run.trainer.log else 128 + (run.trainer.signals.caught or 15)
 
 
-def build_run(cfg: Config, trained: Metadata, fabric: Fabric) -> Run:
-    """A task with its trainer and the folder of its checkpoints."""
-    task, folder = build_task(cfg, trained), Path(cfg.OUTPUT_DIR)
+def build_run(cfg: Config, task: Task, trained: Metadata, fabric: Fabric) -> Run:
+    """The task with its trainer and the folder of its checkpoints."""
+    folder = Path(cfg.OUTPUT_DIR)
     run_log = RunLog(folder, cfg.SOLVER.MAX_ITER) if fabric.is_global_zero else None
     trainer = Trainer(
         task,

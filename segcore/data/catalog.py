@@ -91,11 +91,11 @@ def _entries(file: Path, lists: Path, start: Path) -> dict[str, dict[str, Any]]:
     for block in content if isinstance(content, list) else [content]:
         if not isinstance(block, dict) or not {"reader", "names"} <= block.keys():
             raise DataError(f"{file}: an entry needs `reader` and `names`; see datasets/README.md")
-        unknown = block.keys() - {"reader", "names", "classes", "evaluators"}
+        unknown = block.keys() - {"reader", "names", "classes", "evaluators", "boundary_dilation"}
         if unknown:
             raise DataError(
                 f"{file}: unknown {sorted(map(str, unknown))}; an entry has `reader`, `names`, and"
-                " may have `classes` and `evaluators`"
+                " may have `classes`, `evaluators` and `boundary_dilation`"
             )
         common = {k: v for k, v in block.items() if k != "names"}
         if isinstance(common.get("classes"), str):

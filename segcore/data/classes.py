@@ -18,7 +18,7 @@ import yaml
 from segcore.data.class_list import ClassList, Color, class_list, is_color
 from segcore.data.formats.table import READERS
 from segcore.data.parsing.json_stream import last_member, read_object
-from segcore.data.parsing.values import flag, typed, whole
+from segcore.data.parsing.values import flag, real, typed, whole
 from segcore.errors import DataError
 from segcore.structures import Metadata
 
@@ -117,6 +117,7 @@ def metadata_of(name: str, entry: dict[str, Any]) -> Metadata:
         classes.ignore_label,
         classes.label_map,
         _evaluators(name, entry),
+        typed(entry, "boundary_dilation", real, "its catalogue entry", name, default=0.02),
     )
 
 
@@ -133,7 +134,7 @@ def _evaluators(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
     if not isinstance(given, list):
         raise DataError(f"{name}: evaluators is {given!r:.80}; expected a list of {known}")
     for kind in given:
-        if kind not in KNOWN_EVALUATORS:
+        if kind not in KNOWN_EVALUATORS and ":" not in str(kind):
             raise DataError(f"{name}: unknown evaluator {kind!r:.80}; there are {known}")
     return tuple(dict.fromkeys(given))
 

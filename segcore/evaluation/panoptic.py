@@ -27,13 +27,15 @@ class PanopticEvaluator:
         """Match one image."""
         assert result.panoptic is not None
         truth, segments = truth_map(record)
-        found = result.panoptic.map.numpy()
-        if truth.shape != found.shape:
+        predicted = result.panoptic.map.numpy()
+        if truth.shape != predicted.shape:
             raise DataError(
                 f"{record.frames[0].panoptic or record.frames[0].file}: ids are {truth.shape}, the"
-                f" image is {found.shape}; expected the same height and width"
+                f" image is {predicted.shape}; expected the same height and width"
             )
-        self.parts[0] += match(truth, segments, found, result.panoptic, len(self.metadata.classes))
+        self.parts[0] += match(
+            truth, segments, predicted, result.panoptic, len(self.metadata.classes)
+        )
 
     def compute(self) -> dict[str, float]:
         """PQ, SQ, RQ of all, things (_th) and stuff (_st), and PQ-<class>, in percent."""
@@ -75,7 +77,7 @@ def truth_map(record: Record) -> tuple[np.ndarray, dict[int, Segment]]:
 def match(
     truth: np.ndarray,
     segments: dict[int, Segment],
-    found: np.ndarray,
+    predicted: np.ndarray,
     panoptic: Panoptic,
     num_classes: int,
 ) -> np.ndarray:
@@ -86,15 +88,15 @@ def match(
 
     Args:
         truth: (H, W) ids of `segments`; any other value is unannotated area.
-        found: (H, W) ids of `panoptic.segments`, 0 where nothing was found.
+        predicted: (H, W) ids of `panoptic.segments`, 0 where nothing was predicted.
     """
-    shared = _shared(truth, list(segments), found, [p.id for p in panoptic.segments])
+    shared = _shared(truth, list(segments), predicted, [p.id for p in panoptic.segments])
     t_class = np.array([s.category for s in segments.values()], int)
     f_class = np.array([p.category for p in panoptic.segments], int)
     crowd = np.array([s.crowd for s in segments.values()], bool)
     t_area, f_area = shared.sum(1)[1:], shared.sum(0)[1:]
     void, both = shared[0, 1:], shared[1:, 1:]
-    union = t_area[:, None] + f_area - both - void  # (truths, found)
+    union = t_area[:, None] + f_area - both - void  # (truths, predicted)
     pair = (t_class[:, None] == f_class) & ~crowd[:, None] & (2 * both > union)
     t, f = np.nonzero(pair)  # at most one a row and column: over .5 twice cannot be
     excused = void.copy()
@@ -111,11 +113,11 @@ def match(
 
 
 def _shared(
-    truth: np.ndarray, rows: list[int], found: np.ndarray, columns: list[int]
+    truth: np.ndarray, rows: list[int], predicted: np.ndarray, columns: list[int]
 ) -> np.ndarray:
     """(1 + rows, 1 + columns) pixels that two segments share; first row and column: neither."""
     row = lookup(truth, {number: i for i, number in enumerate(rows)}) + 1
-    column = lookup(found, {number: i for i, number in enumerate(columns)}) + 1
+    column = lookup(predicted, {number: i for i, number in enumerate(columns)}) + 1
     shape = (len(rows) + 1, len(columns) + 1)
     pairs = row.astype(np.int64) * shape[1] + column
     return np.bincount(pairs.ravel(), minlength=shape[0] * shape[1]).reshape(shape)

@@ -27,23 +27,24 @@ class SemanticEvaluator:
         """Count the pixels of one image."""
         assert result.semantic is not None
         truth = semantic_map(record.frames[0], self.metadata)
-        found = result.semantic.numpy()
-        if truth.shape != found.shape:
+        predicted = result.semantic.numpy()
+        if truth.shape != predicted.shape:
             raise DataError(
                 f"{record.frames[0].semantic or record.frames[0].panoptic}: labels are"
-                f" {truth.shape}, the image is {found.shape}; expected the same height and width"
+                f" {truth.shape}, the image is {predicted.shape}; expected the same height and"
+                " width"
             )
         K, known = len(self.metadata.classes), truth >= 0
-        pairs = truth[known].astype(np.int64) * K + found[known]
+        pairs = truth[known].astype(np.int64) * K + predicted[known]
         self.parts[0] += np.bincount(pairs, minlength=K * K).reshape(K, K)
 
     def compute(self) -> dict[str, float]:
         """mIoU, fwIoU, mACC, pACC and IoU-<class> in percent, over classes that occur."""
         matrix = np.sum(self.parts, axis=0).astype(np.float64)
-        right, truth, found = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+        right, truth, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
         occurs = truth > 0
         with np.errstate(divide="ignore", invalid="ignore"):
-            iou = right / (truth + found - right)
+            iou = right / (truth + predicted - right)
             accuracy = right / truth
         if not occurs.any():
             return dict.fromkeys(("mIoU", "fwIoU", "mACC", "pACC"), float("nan"))

@@ -15,12 +15,11 @@ from segcore.whole_file import whole_file
 
 def coco_json(result: Result, image_id: int | str, metadata: Metadata) -> list[dict[str, Any]]:
     """Instances as COCO results: dataset category ids, x y w h boxes, RLE with text counts."""
-    found = result.instances
-    if found is None:
+    instances = result.instances
+    if instances is None:
         return []
-    rows = zip(
-        found.scores.tolist(), found.labels.tolist(), found.boxes.tolist(), found.masks, strict=True
-    )
+    columns = (instances.scores, instances.labels, instances.boxes)
+    rows = zip(*(column.tolist() for column in columns), instances.masks, strict=True)
     return [
         {
             "image_id": image_id,

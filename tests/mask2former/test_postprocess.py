@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mask2former import upsample
 from mask2former.postprocess import PostProcess
 from mask2former.semantic import class_scores, late_scores
-from mask2former.upsample import Upsampler
 from segcore import masks as mask_io
+from segcore.nn import resize
+from segcore.nn.resize import Upsampler
 from segcore.structures import Batch, Frame, Outputs, Prediction, Record
 
 THING = (True, False, True, True, False)
@@ -27,7 +27,7 @@ def smooth(*shape, seed):
 @pytest.fixture(params=[(53, 71), (20, 33), (24, 40)])
 def case(request, monkeypatch):
     """Logits of a view of 24x40 on a 32x64 canvas, for three output sizes; bands are thin."""
-    monkeypatch.setattr(upsample, "BUDGET", 2000)
+    monkeypatch.setattr(resize, "BUDGET", 2000)
     logits = 3 * torch.randn(1, Q, K + 1, generator=torch.Generator().manual_seed(1))
     masks = smooth(1, Q, 8, 16, seed=2)
     return logits, masks, request.param
@@ -198,7 +198,7 @@ def test_tracks_have_a_mask_in_every_frame(case):
     logits, masks, size = case
     views = torch.stack((masks, masks.flip(-1)), dim=2)  # (1, Q, 2, h, w)
     post = PostProcess(THING, False, False, True, max_instances=10)
-    found = post(Outputs([Prediction(logits, views)]), batch(size, T=2))[0].instances
+    found = post(Outputs([Prediction(logits, views)]), batch(size, T=2))[0].tracks
     scores, index = logits[0].softmax(-1)[:, :-1].flatten().topk(10)
     torch.testing.assert_close(found.scores, scores)
     assert found.labels.tolist() == (index % K).tolist()

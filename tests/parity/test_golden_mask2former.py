@@ -10,11 +10,11 @@ from golden_weights import fill, golden_image
 from mask2former.build import build
 from mask2former.postprocess import PostProcess
 from mask2former.semantic import class_scores, late_scores
-from mask2former.upsample import Upsampler
 from mask2former.weights import to_official, to_ours
 from segcore.config import load_config
 from segcore.data.catalog import dataset_metadata
 from segcore.masks import area
+from segcore.nn.resize import Upsampler
 from segcore.structures import Batch, Frame, Record, Sample, Targets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -225,7 +225,7 @@ def test_tracks_of_the_video_model():
     with torch.no_grad():
         out = video_task().model.eval()(batch.images, batch.sizes)
     tracks = PostProcess((True,) * 40, False, False, True, max_instances=10)
-    found = tracks(out, batch)[0].instances
+    found = tracks(out, batch)[0].tracks
     assert len(found.masks) == 10 and found.labels[:3].tolist() == [17, 17, 17]
     for value, wanted in zip(found.scores, (0.175987, 0.174194, 0.172940), strict=False):
         near(value, wanted)

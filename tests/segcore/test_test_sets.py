@@ -1,8 +1,10 @@
 """What is built for a test set."""
 
 import logging
+from dataclasses import replace
 
 import pytest
+from fake_task import make_task
 
 from segcore.build.data import test_metadata as metadata_of
 from segcore.build.evaluators import build_evaluators
@@ -41,8 +43,9 @@ def test_other_classes_are_refused(root):
 def test_without_annotations_there_is_nothing_to_judge_by(root, caplog):
     caplog.set_level(logging.INFO)
     metadata = dataset_metadata("coco_2017_test-dev", root)
-    for opts in ([], ["ENTITY.ENABLE", "true"]):
-        assert build_evaluators(load_config(None, opts), metadata) == []
+    for makes in (("instance",), ("entity",)):
+        task = replace(make_task(), makes=makes)
+        assert build_evaluators(load_config(), task, metadata) == []
     assert "coco_2017_test-dev has no annotations: no metrics, predictions alone" in caplog.text
 
 
@@ -50,4 +53,4 @@ def test_unknown_evaluators_of_a_checkpoint_are_told(root):
     values = dataset_metadata(VAL, root).to_dict() | {"evaluators": ["semantic", "semanticc"]}
     metadata = type(dataset_metadata(VAL, root)).from_dict(values)
     with pytest.raises(DataError, match=r"unknown evaluators \['semanticc'\]; there are semantic"):
-        build_evaluators(load_config(), metadata)
+        build_evaluators(load_config(), make_task(), metadata)

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import coco_oracle
 import numpy as np
 import perturbed
 import pytest
 
 from segcore import masks
-from segcore.evaluation.boundary import boundary, dilation_of
+from segcore.data.catalog import dataset_metadata
+from segcore.evaluation import coco_ap, instance
 from segcore.evaluation.instance import InstanceEvaluator
 from segcore.structures import Frame, Metadata, Record, Result, Segment
 
@@ -29,7 +31,7 @@ def test_equals_a_brute_force_band(dilation, distance):
     mask = np.zeros((40, 50), bool)
     mask[5:30, 0:35] = True
     mask[rng.integers(0, 40, 20), rng.integers(0, 50, 20)] = False
-    found = masks.decode(boundary(masks.encode(mask[None])[0], dilation))
+    found = masks.decode(coco_oracle.boundary(masks.encode(mask[None])[0], dilation))
     assert np.array_equal(found, band(mask, distance))
 
 
@@ -38,11 +40,12 @@ def ap(truth: np.ndarray, found: np.ndarray, *, crowd: bool = False, **options) 
     record = Record(0, truth.shape, (Frame(Path("a.jpg"), (segment,)),))
     evaluator = InstanceEvaluator(ONE, **options)
     evaluator.update(Result(instances=perturbed.instances([found], [0], [0.9])), record)
-    return evaluator.compute()["boundary AP" if options.get("boundary") else "AP"]
+    return evaluator.compute()["AP" if evaluator.kinds == ("instance",) else "boundary AP"]
 
 
-@pytest.mark.parametrize("backend", ["vernier", "pycocotools"])
-def test_the_smaller_of_two_overlaps_decides(backend):
+@pytest.mark.parametrize("tables", [coco_ap.coco_tables, coco_oracle.coco_tables])
+def test_the_smaller_of_two_overlaps_decides(tables, monkeypatch):
+    monkeypatch.setattr(instance, "coco_tables", tables)
     truth = np.zeros((100, 100), bool)
     truth[10:90, 10:90] = True
     found = np.roll(truth, 2, 1)
@@ -52,19 +55,22 @@ def test_the_smaller_of_two_overlaps_decides(backend):
     passed = sum(overlap >= t - 1e-9 for t in np.arange(0.5, 1, 0.05))
     assert 0 < passed < 10
     assert ap(truth, found) == pytest.approx(100)
-    assert ap(truth, found, boundary=True, backend=backend) == pytest.approx(10 * passed)
+    assert ap(truth, found, kinds=("boundary",)) == pytest.approx(10 * passed)
 
 
 def test_small_objects_are_all_boundary():
     truth = np.zeros((400, 400), bool)
     truth[50:60, 50:60] = True
     found = np.roll(truth, 2, 0)
-    assert ap(truth, found) == ap(truth, found, boundary=True)
+    assert ap(truth, found) == ap(truth, found, kinds=("boundary",))
 
 
-def test_the_width_follows_the_data_set():
-    assert dilation_of(ONE) == 0.02
-    city = Metadata("cityscapes_fine_instance_seg_val", *[()] * 4)
-    assert dilation_of(city) == 0.005
-    assert InstanceEvaluator(city, boundary=True).dilation == 0.005
-    assert InstanceEvaluator(city, boundary=True, dilation=0.03).dilation == 0.03
+def test_the_width_is_what_the_data_set_says(root):
+    assert InstanceEvaluator(ONE).dilation == 0.02
+    city = dataset_metadata("cityscapes_fine_instance_seg_val", root)
+    assert city.boundary_dilation == 0.005
+    assert InstanceEvaluator(city).dilation == 0.005
+    assert InstanceEvaluator(city, dilation=0.03).dilation == 0.03
+    assert Metadata.from_dict(city.to_dict()) == city
+    coco = dataset_metadata("coco_2017_val", root)
+    assert coco.boundary_dilation == 0.02

@@ -5,6 +5,7 @@ import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
+import coco_oracle
 import numpy as np
 import perturbed
 import pytest
@@ -14,7 +15,8 @@ from pycocotools.cocoeval import COCOeval
 
 from segcore import masks
 from segcore.errors import DataError
-from segcore.evaluation.instance import InstanceEvaluator, rles_of
+from segcore.evaluation import coco_ap, instance
+from segcore.evaluation.instance import InstanceEvaluator
 from segcore.structures import Frame, Metadata, Record, Result, Rle, Segment
 
 VAL = "coco_panoptic_200/annotations/panoptic_val2017.json"
@@ -58,16 +60,14 @@ def run(metadata, records, *, make=perturbed.result, **options) -> dict[str, flo
 
 @pytest.mark.parametrize("boundary", [False, True])
 @pytest.mark.parametrize("data", ["coco", "nuclei", "polygons"])
-def test_backends_agree_to_the_last_bit(data, boundary, request):
+def test_equals_pycocotools_to_the_last_bit(data, boundary, request, monkeypatch):
     metadata, records = request.getfixturevalue(data)
     records = records[-2:] if boundary else records  # the slow one decodes every mask
-    ours = run(metadata, records, boundary=boundary, max_dets=40)
-    assert ours == pytest.approx(
-        run(metadata, records, boundary=boundary, max_dets=40, backend="pycocotools"),
-        rel=0,
-        abs=0,
-        nan_ok=True,
-    )
+    kinds = ("boundary",) if boundary else ("instance",)
+    ours = run(metadata, records, kinds=kinds, max_dets=40)
+    monkeypatch.setattr(instance, "coco_tables", coco_oracle.coco_tables)
+    theirs = run(metadata, records, kinds=kinds, max_dets=40)
+    assert ours == pytest.approx(theirs, rel=0, abs=0, nan_ok=True)
     assert 1 < ours["boundary AP" if boundary else "AP"] < 99
 
 
@@ -87,16 +87,16 @@ def test_equals_pycocotools_from_files(nuclei, shared_data):
             rows.append(
                 {"image_id": record.id, "category_id": 1, "segmentation": rle, "score": score}
             )
-    judge = COCOeval(truth, truth.loadRes(rows), "segm")
-    judge.params.imgIds = [record.id for record in records]
-    judge.evaluate()
-    judge.accumulate()
-    judge.summarize()
+    evaluation = COCOeval(truth, truth.loadRes(rows), "segm")
+    evaluation.params.imgIds = [record.id for record in records]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
     ours = evaluator.compute()
     names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-    theirs = [100 * value if value > -1 else np.nan for value in judge.stats[:6]]
+    theirs = [100 * value if value > -1 else np.nan for value in evaluation.stats[:6]]
     assert [ours[name] for name in names] == pytest.approx(theirs, nan_ok=True)
-    assert ours["AR100"] / 100 == pytest.approx(judge.stats[8])
+    assert ours["AR100"] / 100 == pytest.approx(evaluation.stats[8])
     assert ours["AP-nucleus"] == ours["AP"]
 
 
@@ -181,11 +181,11 @@ def test_only_the_best_count_when_there_are_too_many():
     assert "AR1" in score([a], [a], [0.9], max_dets=1)
 
 
-@pytest.mark.parametrize("backend", ["vernier", "pycocotools"])
-@pytest.mark.parametrize("boundary", [False, True])
-def test_nothing(backend, boundary):
-    a, name = block(range(10)), "boundary AP" if boundary else "AP"
-    options = {"backend": backend, "boundary": boundary}
+@pytest.mark.parametrize("tables", [coco_ap.coco_tables, coco_oracle.coco_tables])
+@pytest.mark.parametrize(("kind", "name"), [("instance", "AP"), ("boundary", "boundary AP")])
+def test_nothing(tables, kind, name, monkeypatch):
+    monkeypatch.setattr(instance, "coco_tables", tables)
+    a, options = block(range(10)), {"kinds": (kind,)}
     assert score([a], [], [], **options)[name] == 0
     assert np.isnan(score([], [a], [0.5], **options)[name])
     assert np.isnan(score([], [], [], **options)[name])
@@ -219,9 +219,17 @@ def test_another_size_names_the_file():
         InstanceEvaluator(ONE).update(Result(instances=found), record_of([block(range(3))]))
 
 
-def test_an_unknown_backend_is_refused():
-    with pytest.raises(ValueError, match="vernier, pycocotools"):
-        InstanceEvaluator(ONE, backend="cocoapi")
+def test_an_unknown_kind_raises():
+    with pytest.raises(ValueError, match="instance, boundary"):
+        InstanceEvaluator(ONE, kinds=("keypoints",))
+
+
+def test_both_kinds_at_once_equal_each_alone(nuclei):
+    metadata, records = nuclei
+    both = run(metadata, records, kinds=("instance", "boundary"))
+    alone = [run(metadata, records, kinds=(kind,)) for kind in ("instance", "boundary")]
+    assert both == pytest.approx(alone[0] | alone[1], rel=0, abs=0, nan_ok=True)
+    assert list(both) == [*alone[0], *alone[1]]
 
 
 def test_masks_of_ids_equal_one_mask_at_a_time():
@@ -230,7 +238,7 @@ def test_masks_of_ids_equal_one_mask_at_a_time():
         for _ in range(5):
             ids = rng.integers(0, 4, shape).astype(np.int32)
             expected = [masks.encode((ids == n)[None])[0] for n in (0, 1, 3, 9)]
-            assert rles_of(ids, [0, 1, 3, 9]) == expected
+            assert masks.encode_ids(ids, [0, 1, 3, 9]) == expected
 
 
 def test_parts_of_two_processes_are_one_list(nuclei):

@@ -2,10 +2,12 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import perturbed
 import pytest
+from fake_task import make_task
 from tiny import make_dataset
 
 from segcore import masks
@@ -16,8 +18,6 @@ from segcore.data.instance_truth import instance_truth
 from segcore.errors import DataError
 from segcore.evaluation.instance import InstanceEvaluator
 from segcore.structures import Result
-
-ON = ["MODEL.MASK_FORMER.TEST.INSTANCE_ON", "true", "MODEL.MASK_FORMER.TEST.SEMANTIC_ON", "false"]
 
 
 def own(folder, images="images", panoptic="panoptic", instances="instances"):
@@ -87,11 +87,12 @@ def test_images_are_found_by_file_then_by_id(tmp_path):
 def evaluators(folder, caplog):
     caplog.set_level(logging.INFO)
     caplog.clear()
-    cfg = load_config(None, [*ON, "DATASETS.CATALOGS", f"[{folder}/own.yaml]"])
+    cfg = load_config(None, ["DATASETS.CATALOGS", f"[{folder}/own.yaml]"])
+    task = replace(make_task(), makes=("instance",))
     metadata, records = load_dataset("own", Path(), [folder / "own.yaml"])
-    found = build_evaluators(cfg, metadata)
-    assert [type(e) for e in found] == [InstanceEvaluator]
-    return found[0], records
+    made = build_evaluators(cfg, task, metadata)
+    assert [type(e) for e in made] == [InstanceEvaluator]
+    return made[0], records
 
 
 def test_what_is_hidden_in_the_png_counts(tmp_path, caplog):
@@ -106,28 +107,28 @@ def test_what_is_hidden_in_the_png_counts(tmp_path, caplog):
 
     change(tmp_path / "instances.json", one_more)
     own(tmp_path)
-    judge, records = evaluators(tmp_path, caplog)
+    evaluator, records = evaluators(tmp_path, caplog)
     assert "own: AP is measured against" in caplog.text
     for record in records:
-        judge.update(whole(judge.truth(record)), record)
-    assert judge.compute()["AP"] == pytest.approx(100)
-    assert [crowd for *_, crowd in judge.parts[0].truth].count(True) == 1
-    judge, records = evaluators(tmp_path, caplog)
+        evaluator.update(whole(evaluator.truth(record)), record)
+    assert evaluator.compute()["AP"] == pytest.approx(100)
+    assert [crowd for *_, crowd in evaluator.parts[0].truth].count(True) == 1
+    evaluator, records = evaluators(tmp_path, caplog)
     for record in records:
-        judge.update(perturbed.perfect(record, judge.metadata), record)
-    assert judge.compute()["AP"] < 95
+        evaluator.update(perturbed.perfect(record, evaluator.metadata), record)
+    assert evaluator.compute()["AP"] < 95
 
 
 def test_without_the_file_it_is_said_what_is_measured(tmp_path, caplog):
     make_dataset(tmp_path, 2)
     own(tmp_path, instances="gone")
-    judge, records = evaluators(tmp_path, caplog)
-    assert judge.truth is None
+    evaluator, records = evaluators(tmp_path, caplog)
+    assert evaluator.truth is None
     assert "own: AP is measured against the panoptic PNGs" in caplog.text
     assert "gone.json is not there" in caplog.text
     for record in records:
-        judge.update(perturbed.perfect(record, judge.metadata), record)
-    assert judge.compute()["AP"] == pytest.approx(100)
+        evaluator.update(perturbed.perfect(record, evaluator.metadata), record)
+    assert evaluator.compute()["AP"] == pytest.approx(100)
 
 
 def test_catalogue_names_the_files_of_published_numbers():
@@ -158,7 +159,7 @@ def test_real_instances_are_perfect_against_their_own_file(shared_data, tmp_path
     metadata, records = load_dataset("own", Path(), catalog)
     truth = instance_truth("own", Path(), catalog)
     assert truth is not None
-    judge = InstanceEvaluator(metadata, truth=truth)
+    evaluator = InstanceEvaluator(metadata, truth=truth)
     for record in records[:10]:
-        judge.update(whole(truth(record)), record)
-    assert judge.compute()["AP"] == pytest.approx(100)
+        evaluator.update(whole(truth(record)), record)
+    assert evaluator.compute()["AP"] == pytest.approx(100)

@@ -51,8 +51,8 @@ class Upsampler:
             positive: only the box of output pixels where one of the maps may be above zero.
         """
         h, w = maps.shape[-2:]
-        down = Across.of(h, self.canvas[0], self.inside[0], self.size[0], maps.device)
-        across = Across.of(w, self.canvas[1], self.inside[1], self.size[1], maps.device)
+        down = AxisResize.of(h, self.canvas[0], self.inside[0], self.size[0], maps.device)
+        across = AxisResize.of(w, self.canvas[1], self.inside[1], self.size[1], maps.device)
         for part in maps.split(count):
             rows, columns = (0, self.size[0]), (0, self.size[1])
             if positive:
@@ -64,7 +64,7 @@ class Upsampler:
 
 
 @dataclass(frozen=True, slots=True)
-class Across:
+class AxisResize:
     """From columns of cells to output columns."""
 
     weights: Tensor  # (w, W) what each column of cells gives to each output column
@@ -72,7 +72,7 @@ class Across:
     last: list[int]
 
     @classmethod
-    def of(cls, w: int, canvas: int, inside: int, width: int, device: torch.device) -> Across:
+    def of(cls, w: int, canvas: int, inside: int, width: int, device: torch.device) -> AxisResize:
         weights = _axis(w, canvas, inside, width)
         used = (weights != 0).int()
         first, last = used.argmax(0), w - 1 - used.flip(0).argmax(0)
@@ -108,7 +108,7 @@ class Columns:
     """Maps that have their full height already, or the part of it that matters."""
 
     tall: Tensor  # (N, w, rows)
-    across: Across
+    across: AxisResize
     rows: tuple[int, int]  # output rows that `tall` has
     columns: tuple[int, int]  # output columns that matter
 

@@ -1,25 +1,31 @@
-"""The boundary of a mask, and COCO's matching with it (Cheng et al., 2021).
+"""pycocotools' evaluation, and its matching by boundaries (Cheng et al., 2021): the oracle.
 
 Legend of one-letter names: H W pixels.
 """
 
-from __future__ import annotations
-
+import contextlib
+import io
 from typing import Any
 
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
 from segcore import masks
-from segcore.structures import Metadata, Rle
-
-DILATION = 0.02  # width of the boundary as a share of the image's diagonal
-DILATION_OF = {"cityscapes": 0.005}  # by the family of the data set: its images are larger
+from segcore.structures import Rle
 
 
-def dilation_of(metadata: Metadata) -> float:
-    """The width that is usual for the data set."""
-    return DILATION_OF.get(metadata.name.partition("_")[0], DILATION)
+def coco_tables(truth, predictions, kind, *, max_dets, dilation):
+    """What segcore.evaluation.coco_ap makes with vernier."""
+    evaluation = (
+        BoundaryCOCOeval(truth, predictions, dilation)
+        if kind == "boundary"
+        else COCOeval(truth, predictions, kind)
+    )
+    evaluation.params.maxDets = [max_dets]
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation.eval["precision"][..., -1], evaluation.eval["recall"][..., -1]
 
 
 def boundary(rle: Rle, dilation: float) -> Rle:
@@ -48,8 +54,8 @@ class BoundaryCOCOeval(COCOeval):  # type: ignore[misc]
     _gts: Any
     _dts: Any
 
-    def __init__(self, truth: Any, found: Any, dilation: float) -> None:
-        super().__init__(truth, found, "segm")
+    def __init__(self, truth: Any, predictions: Any, dilation: float) -> None:
+        super().__init__(truth, predictions, "segm")
         self.dilation = dilation
 
     def computeIoU(self, imgId: int, catId: int):  # pycocotools chose the name
@@ -57,12 +63,12 @@ class BoundaryCOCOeval(COCOeval):  # type: ignore[misc]
         iou = super().computeIoU(imgId, catId)
         if len(iou) == 0:
             return iou
-        truth, found = self._gts[imgId, catId], self._dts[imgId, catId]
-        order = np.argsort([-d["score"] for d in found], kind="mergesort")
-        found = [found[i] for i in order[: self.params.maxDets[-1]]]
+        truth, predictions = self._gts[imgId, catId], self._dts[imgId, catId]
+        order = np.argsort([-d["score"] for d in predictions], kind="mergesort")
+        predictions = [predictions[i] for i in order[: self.params.maxDets[-1]]]
         edges = [
             [boundary(entry["segmentation"], self.dilation) for entry in entries]
-            for entries in (found, truth)
+            for entries in (predictions, truth)
         ]
         crowd = [int(t["iscrowd"]) for t in truth]
         narrow = masks.coco_mask.iou(edges[0], edges[1], crowd)
