@@ -107,6 +107,8 @@ TABLE = [
     (re.compile(re.escape(theirs).replace(r"\{\}", r"(\d+)")), ours)
     for theirs, ours in SWIN + RESNET + PIXEL_DECODER + QUERY_DECODER
 ]
+CONSTANT = "criterion.empty_weight"
+UNUSED = f"{ENCODER}layernorm."  # ImageNet's last norm, which no feature map passes
 WRAPPED = re.compile(rf"^.*?(?=({PIXELS}|{QUERIES}|class_predictor\.|criterion\.))")
 
 
@@ -121,7 +123,7 @@ def to_ours(state: Mapping[str, Any]) -> dict[str, Any]:
     parts: dict[str, dict[int, str]] = {}  # of a joined tensor: {0: their name, 1: ..., 2: ...}
     for theirs, value in state.items():
         name = _name(theirs)
-        if name == "criterion.empty_weight":
+        if name == CONSTANT or name.startswith(UNUSED):
             continue
         part = re.search(r"\[(\d)\]", name)
         if part:

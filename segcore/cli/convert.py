@@ -20,7 +20,7 @@ from segcore.errors import WeightsError
 from segcore.whole_file import whole_file
 
 
-def main(*, kind: str, source: Path, goal: Path) -> int:
+def main(*, kind: str, source: str | Path, goal: Path) -> int:
     """Convert one file; `kind` says what it holds."""
     content = convert(kind, source)
     write(content, goal)
@@ -73,7 +73,7 @@ BACKBONES: dict[str, tuple[Callable[[Mapping[str, Tensor]], dict[str, Tensor]], 
 }
 
 
-def convert(kind: str, source: Path) -> dict[str, Any]:
+def convert(kind: str, source: str | Path) -> dict[str, Any]:
     """What the file will hold."""
     state = read_checkpoint(source)["model"]
     if kind in BACKBONES:
@@ -83,8 +83,8 @@ def convert(kind: str, source: Path) -> dict[str, Any]:
     named = official(state)
     if "criterion.empty_weight" not in named:
         raise WeightsError(
-            f"{source}: holds no Mask2Former of ours or of the old repository (no class head);"
-            " for a bare backbone say swin, torchvision or timm instead of official"
+            f"{source}: holds no Mask2Former of ours, the old repository or Hugging Face (no class"
+            " head); for a bare backbone say swin, torchvision or timm instead of official"
         )
     if kind == "entity":
         other = named["criterion.empty_weight"].shape[0] != 2
@@ -93,7 +93,7 @@ def convert(kind: str, source: Path) -> dict[str, Any]:
     return {"model": named, "__author__": "segcore"}
 
 
-def check_kind(kind: str, state: Mapping[str, Tensor], source: Path) -> None:
+def check_kind(kind: str, state: Mapping[str, Tensor], source: str | Path) -> None:
     """WeightsError where the file is no backbone of this kind."""
     mark = MARKS.get(kind)
     whole = any(FORMER.match(name) for name in state)

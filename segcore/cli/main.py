@@ -149,7 +149,7 @@ def predict(**given: Any) -> None:
 
 @main.command("convert-weights")
 @click.argument("kind", type=click.Choice(["swin", "torchvision", "timm", "official", "entity"]))
-@click.argument("source", type=FILE)
+@click.argument("source")
 @click.argument("goal", type=FILE)
 def convert_weights(**given: Any) -> None:
     """Weights into the forms that configs name, or trained models into official files.
@@ -159,10 +159,12 @@ def convert_weights(**given: Any) -> None:
     segcore convert-weights torchvision resnet50-0676ba61.pth             R-50.pkl
     segcore convert-weights timm        model.safetensors                 OUT.pth
     segcore convert-weights official    output/model_final.pth            OUT.pkl
+    segcore convert-weights official    hf://owner/repo                   OUT.pkl
     segcore convert-weights entity      model_final_of_COCO.pkl           OUT.pth
 
-    `entity` makes a start for entities (ENTITY.ENABLE) out of any trained Mask2Former: its class
-    head is left out, prefixes that were written twice are put right.
+    SOURCE is whatever MODEL.WEIGHTS takes. `entity` makes a start for entities (ENTITY.ENABLE) out
+    of any trained Mask2Former: its class head is left out, prefixes that were written twice are put
+    right.
     """
     run("segcore.cli.convert", **given)
 
