@@ -12,7 +12,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torchvision import ops
-from torchvision.ops import roi_align
+from torchvision.ops import batched_nms, box_iou, deform_conv2d, roi_align
+
+__all__ = [
+    "MMDET_LEVELS",
+    "STRIDES",
+    "box_iou",
+    "deform_conv",
+    "nms",
+    "pool",
+    "pyramid_levels",
+    "suppress",
+]
 
 STRIDES = (4, 8, 16, 32)  # of P2..P5
 
@@ -85,3 +96,35 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         iou_threshold: a box goes where its IoU with a better one that stays is larger.
     """
     return ops.nms(boxes, scores, iou_threshold)
+
+
+def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """Non-maximum suppression inside each group: rows that stay, best first.
+
+    How many stay is known on the host: here a device is waited for, once a call.
+
+    Args:
+        boxes: (R, 4) float32.
+        scores: (R,).
+        groups: (R,) level or class; boxes of different groups do not see each other.
+        threshold: intersection over union above which the lesser of two boxes goes.
+    """
+    return batched_nms(boxes.float(), scores.float(), groups, threshold)
+
+
+def deform_conv(
+    x: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> Tensor:
+    """Deformable convolution (Dai et al., 2017): (B, C, h, w) -> (B, D, h', w').
+
+    Args:
+        offset: (B, 2 k k, h', w') how far each sample is moved: y, x, y, x ...
+        weight: (D, C / groups, k, k).
+    """
+    return deform_conv2d(x, offset, weight, bias, stride=stride, padding=padding)

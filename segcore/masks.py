@@ -6,6 +6,7 @@ Legend of one-letter names: N masks, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,16 @@ def encode_ids(ids: np.ndarray, numbers: Sequence[int]) -> list[Rle]:
             counts.pop()
         rles.append(compress(counts, (ids.shape[0], ids.shape[1])))
     return rles
+
+
+def rasterise(shapes: Sequence[Sequence[Sequence[float]]], size: Size) -> np.ndarray:
+    """(N, H, W) bool of N shapes, each of one or more polygons x0 y0 x1 y1 ... in pixels."""
+    rings = [list(ring) for shape in shapes for ring in shape]
+    if not rings:
+        return np.zeros((len(shapes), *size), bool)
+    parts = iter(coco_mask.frPyObjects(rings, *size))
+    rles = [coco_mask.merge(list(islice(parts, len(shape)))) for shape in shapes]
+    return coco_mask.decode(rles).transpose(2, 0, 1).astype(bool)
 
 
 def to_rle(segment: Segment, frame: Frame, size: Size, ids: np.ndarray | None = None) -> Rle:

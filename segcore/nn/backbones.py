@@ -69,12 +69,17 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
     """
     if norm.training and not isinstance(norm, FrozenBatchNorm2d):
         return norm(conv(x))
+    weight, bias = folded(conv, norm)
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight (D, C, k, k) and bias (D,) of a convolution and a norm that stands still, in one."""
     mean, var, gain, offset = (
         getattr(norm, name) for name in ("running_mean", "running_var", "weight", "bias")
     )
     scale = gain * torch.rsqrt(var + norm.eps)
-    weight = conv.weight * scale[:, None, None, None]
-    return F.conv2d(x, weight, offset - mean * scale, conv.stride, conv.padding)
+    return conv.weight * scale[:, None, None, None], offset - mean * scale
 
 
 NORMS = {"FrozenBN": FrozenBatchNorm2d, "BN": nn.BatchNorm2d, "SyncBN": SyncBatchNorm2d}

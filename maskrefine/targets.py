@@ -1,0 +1,108 @@
+"""True boxes of a sample, and true masks inside any boxes.
+
+Legend of one-letter names: B samples, N objects, R regions, H W input pixels, s cells on a side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskrefine.boxes import has_area
+from maskrefine.regions import pool
+from segcore import masks as mask_io
+from segcore.structures import Polygons, Regions, Targets
+
+
+def true_boxes(targets: Targets) -> Tensor:
+    """(N, 4) float32 tight around the polygons where there are any, else around the masks."""
+    boxes = boxes_of_masks(targets.masks[:, 0])
+    shapes = targets.polygons or []
+    rows = [i for i, shape in enumerate(shapes) if shape is not None]
+    if not rows:
+        return boxes
+    H, W = targets.masks.shape[-2:]
+    outlines = [_polygon_box(shape, H, W) for shape in shapes if shape is not None]
+    tight = torch.tensor(outlines).to(boxes.device, non_blocking=True)
+    # an outline that the window has cut to a line has pixels all the same
+    boxes[rows] = torch.where(has_area(tight)[:, None], tight, boxes[rows])
+    return boxes
+
+
+def _polygon_box(shape: Polygons, H: int, W: int) -> list[float]:
+    points = np.concatenate([np.reshape(ring, (-1, 2)) for ring in shape.rings])
+    low, high = points.min(0).clip(0), points.max(0).clip(None, (W, H))
+    return [*low.tolist(), *high.tolist()]
+
+
+def boxes_of_masks(masks: Tensor) -> Tensor:
+    """(N, H, W) bool -> (N, 4) float32, x1 y1 exclusive; zeros where a mask is empty."""
+    ends = []
+    for dim in (1, 2):  # what the columns say, then the rows
+        line = masks.any(dim)  # (N, W), (N, H)
+        place = torch.arange(line.shape[1], device=masks.device)
+        first = torch.where(line, place, line.shape[1]).amin(1)
+        ends.append((first, torch.where(line, place + 1, 0).amax(1)))
+    (x0, x1), (y0, y1) = ends
+    boxes = torch.stack((x0, y0, x1, y1), 1)
+    return torch.where((x1 > 0)[:, None], boxes, 0).float()
+
+
+def mask_targets(
+    regions: Regions, targets: Sequence[Targets], size: int, *, least_side: float
+) -> Tensor:
+    """(R, s, s) bool: the matched objects inside the regions' boxes, as published.
+
+    Polygons are rasterised inside each box; masks without polygons are resampled.
+
+    Args:
+        regions: `matched` says which object of its sample each region stands for.
+        size: s.
+        least_side: in pixels, of a box in which a polygon is rasterised.
+    """
+    assert regions.matched is not None
+    out = torch.zeros(len(regions.boxes), size, size, dtype=torch.bool, device=regions.boxes.device)
+    for i, target in enumerate(targets):
+        rows = (regions.sample == i).nonzero()[:, 0]
+        index, boxes = regions.matched[rows], regions.boxes[rows]
+        shapes = target.polygons or [None] * len(target.labels)
+        if any(shape is None for shape in shapes):
+            out[rows] = masks_inside(target.masks[:, 0], index, boxes, size)
+        if any(shape is not None for shape in shapes):
+            picked = [shapes[k] for k in index.tolist()]
+            drawn = [k for k, shape in enumerate(picked) if shape is not None]
+            inside = polygons_inside(
+                [picked[k] for k in drawn],  # type: ignore[misc]
+                boxes[drawn].cpu().numpy(),
+                size,
+                least_side=least_side,
+            )
+            out[rows[drawn]] = torch.from_numpy(inside).to(out.device)
+    return out
+
+
+def masks_inside(masks: Tensor, index: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """(N, H, W) bool -> (R, s, s) bool: RoIAlign of mask `index` in each box, at least one half."""
+    if not len(boxes):
+        return masks.new_zeros(0, size, size)
+    pooled = pool([masks[:, None].float()], index, boxes, size, strides=(1,))
+    return pooled[:, 0] >= 0.5
+
+
+def polygons_inside(
+    shapes: Sequence[Polygons], boxes: np.ndarray, size: int, *, least_side: float
+) -> np.ndarray:
+    """(R, s, s) bool: each shape as it fills the cells of its box (R, 4).
+
+    The boxes come from the host, as every published program has them: polygons are lists of
+    different lengths, and COCO's rule for their pixels is a C function.
+    """
+    moved = []
+    for shape, (x0, y0, x1, y1) in zip(shapes, boxes, strict=True):
+        scale = np.array([size / max(x1 - x0, least_side), size / max(y1 - y0, least_side)])
+        points = ((np.reshape(r, (-1, 2)) - (x0, y0)) * scale for r in shape.rings)
+        moved.append([p.ravel().tolist() for p in points])
+    return mask_io.rasterise(moved, (size, size))
