@@ -27,26 +27,25 @@ def counts(number):
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_loss_and_gradients_equal(golden, mode):
+    """In float64: batch statistics amplify rounding, so that float32's gradients of the stem move
+    by 2e-3 with the number of threads, and the record is 1e-3 from these."""
     folder = golden / "refiners"
     settings, _ = golden_file(folder, "bpr_hrnet18s")
     network = PatchNetwork(VARIANTS["hrnet18s"])
     network.load_official(weights(key_shapes(folder, "bpr_hrnet18s")))
-    network.train(mode == "train")
-    found = losses(
-        outputs(network(patches(N, SIDE))), targets(coarse(N, SIDE, PHI + 0.35)), counts(N)
-    )
-    wanted = settings[f"losses_bn_{mode}"]["decode.loss_seg"]
-    assert found["loss_seg"].item() == pytest.approx(wanted, rel=1e-4)
-    found["loss_seg"].backward()
-    parameters = dict(network.named_parameters())
-    sums = {k: p.grad.double().abs().sum().item() for k, p in parameters.items()}
+    network.train(mode == "train").double()
+    logits = network(patches(N, SIDE).double())
+    loss = losses(outputs(logits), targets(coarse(N, SIDE, PHI + 0.35)), counts(N))["loss_seg"]
+    assert loss.item() == pytest.approx(settings[f"losses_bn_{mode}"]["decode.loss_seg"], rel=1e-5)
+    loss.backward()
+    sums = {k: p.grad.abs().sum().item() for k, p in network.named_parameters()}
     for name, value in settings[f"grads_bn_{mode}"].items():
-        assert sums[name] == pytest.approx(value, rel=1e-3), name
+        assert sums[name] == pytest.approx(value, rel=2e-3), name
     assert sum(sums.values()) == pytest.approx(settings[f"grads_total_bn_{mode}"], rel=1e-3)
     if mode == "train":
         buffers = dict(network.named_buffers())
         for name, value in settings["running_after_bn_train"].items():
-            assert buffers[name].abs().sum().item() == pytest.approx(value, rel=1e-4), name
+            assert buffers[name].abs().sum().item() == pytest.approx(value, rel=1e-5), name
 
 
 def test_the_model_sees_what_the_network_is_given(golden):
