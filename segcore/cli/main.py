@@ -152,7 +152,7 @@ def predict(**given: Any) -> None:
 @click.argument("source")
 @click.argument("goal", type=FILE)
 def convert_weights(**given: Any) -> None:
-    """Weights into the forms that configs name, or trained models into official files.
+    """Convert weights for configs, or to official files.
 
     \b
     segcore convert-weights swin        swin_tiny_patch4_window7_224.pth  OUT.pkl
@@ -176,7 +176,7 @@ def convert_weights(**given: Any) -> None:
 @click.option("--repeat", type=click.IntRange(1), default=3, show_default=True)
 @takes_config
 def analyze(**given: Any) -> None:
-    """What a model costs: parameters, FLOPs and time, by part."""
+    """What a model costs by part: parameters, FLOPs, time."""
     run("segcore.cli.analyze", needs_config=True, **given)
 
 
@@ -184,18 +184,30 @@ def analyze(**given: Any) -> None:
 @click.argument("names", nargs=-1, required=True)
 @click.option("--catalogs", type=FILE, multiple=True, help="more catalogue files")
 def doctor(**given: Any) -> None:
-    """What data sets hold, and what is wrong with them, before a training finds out.
+    """What data sets hold, and what is wrong with them.
 
     NAMES are those of the catalogue, or paths as DATASETS.TRAIN takes them.
     """
     run("segcore.cli.doctor", **given)
 
 
+@main.command(context_settings=FREE)
+@click.argument("name")
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED, metavar="[--root DIR] [--workers N]")
+def prepare(**given: Any) -> None:
+    """Make files of a data set that were not published.
+
+    NAME is ade20k_sem_seg, ade20k_ins_seg, ade20k_pan_seg or
+    coco_semantic_annos_from_panoptic_annos; see datasets/README.md.
+    """
+    run("segcore.cli.prepare", **given)
+
+
 @main.command()
 @click.option("--repeat", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--threads", type=click.IntRange(0), default=0, help="0: torch's choice")
 def bench(**given: Any) -> None:
-    """Speed here: one image through Predictor, one training step, --help."""
+    """Time inference, a training step and --help here."""
     run("segcore.cli.bench", **given)
 
 
@@ -204,7 +216,7 @@ def bench(**given: Any) -> None:
 @click.option("--count", type=click.IntRange(1), default=50, show_default=True, help="images")
 @click.option("--annotations", is_flag=True, help="start-up with a file of COCO's size instead")
 def bench_loader(**given: Any) -> None:
-    """Images a second and core of the training pipelines, and where the time goes."""
+    """Time the reading and transforming of training images."""
     run("segcore.cli.bench_loader", **given)
 
 

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from segcore.cli import main as cli
+from segcore.cli import prepare
 from segcore.errors import ConfigError
 
 NAME = "coco/panoptic-segmentation/maskformer2_R50_bs16_50ep.yaml"
@@ -156,3 +157,10 @@ def test_every_verb_has_a_module_with_a_main(root):
     assert named <= modules
     for module in named:
         assert "\ndef main(" in (root / f"segcore/cli/{module}.py").read_text()
+
+
+def test_preparation_scripts_run_by_name(tmp_path, capfd):
+    with pytest.raises(ConfigError, match="there are ade20k_ins_seg, ade20k_pan_seg"):
+        prepare.main(name="ade20k", flags=[])
+    assert prepare.main(name="ade20k_sem_seg", flags=["--root", str(tmp_path)]) == 1
+    assert f"{tmp_path}/ADEChallengeData2016/annotations/training: no" in capfd.readouterr().err
