@@ -31,9 +31,9 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY)
-	$(BIN)/python tools/bench.py
-	$(BIN)/python tools/bench_loader.py
-	$(BIN)/python tools/bench_loader.py --annotations
+	$(BIN)/segcore bench
+	$(BIN)/segcore bench-loader
+	$(BIN)/segcore bench-loader --annotations
 
 bench-op: $(READY)
 	$(BIN)/python ops/bench.py

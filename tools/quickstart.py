@@ -82,7 +82,7 @@ def main(args: argparse.Namespace) -> None:
     print(f"  pictures    {written[0].parent} ({len(written)}: input, ground truth, prediction)")
     print("\nNext, your own photographs through it:")
     print(
-        f"  .venv/bin/python tools/demo.py --config-file {CONFIG.relative_to(ROOT)} "
+        f"  .venv/bin/segcore predict quickstart/panoptic_lite0.yaml "
         f"--input 'photos/*.jpg' --output out --weights {out / 'model_final.pth'}"
     )
 
