@@ -2,7 +2,9 @@
 
 import hashlib
 import pickle
+import socket
 import threading
+from http.client import HTTPResponse
 
 import pytest
 import torch
@@ -93,6 +95,7 @@ def test_without_ranges_or_versions_it_starts_from_the_beginning(cache, how):
     with serving(behaviour) as server:
         fetch(f"{server}/a.pkl", cache / "a.pkl", patience=QUICK)
     assert (cache / "a.pkl").read_bytes() == DATA
+    assert ranges(behaviour) == [None, "bytes=6000-" if "takes_ranges" in how else None]
 
 
 def test_a_half_file_that_is_too_long_is_fetched_anew(cache):
@@ -195,6 +198,25 @@ def test_without_a_server_the_error_says_where_to_put_the_file(cache):
         WeightsError, match=f"cannot be reached.*put it at {cache}.*SEGCORE_WEIGHTS"
     ):
         read_checkpoint(f"{server}/a.pkl")
+
+
+def test_without_a_network_the_error_comes_at_once(cache, monkeypatch):
+    def no_network(*_, **__):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    with pytest.raises(WeightsError, match=r"cannot be reached.*Name or service.*put it at"):
+        fetch("https://example.org/a.pkl", cache / "a.pkl", patience=Patience(pause=99))
+
+
+def test_a_cable_that_is_pulled_is_not_taken_for_a_full_disk(cache, monkeypatch):
+    def pulled(*_):
+        raise OSError(113, "No route to host")
+
+    monkeypatch.setattr(HTTPResponse, "read1", pulled)
+    raises = pytest.raises(WeightsError, match=r"No route to host.*given up after 3")
+    with serving(Behaviour(content(DATA))) as server, raises:
+        fetch(f"{server}/a.pkl", cache / "a.pkl", patience=QUICK)
 
 
 def test_redirects_are_followed_to_safe_addresses_only_and_get_no_token(cache):

@@ -108,6 +108,11 @@ def test_a_hub_is_asked_once_with_its_token(hub, caplog):
         read_checkpoint("hf://model.safetensors")
 
 
+def test_a_namesake_is_not_taken_for_a_hub_s_file(hub, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(save({"b": torch.ones(1)}))
+    assert list(read_checkpoint("hf://owner/net/model.safetensors")["model"]) == ["a"]
+
+
 def test_a_repository_is_its_whole_model(hub):
     hub.files["/owner/net/resolve/v1/pytorch_model.bin"] = hub.files.pop(
         "/owner/net/resolve/main/model.safetensors"
