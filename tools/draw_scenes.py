@@ -127,14 +127,14 @@ def scene(
 
 def segments(ids: np.ndarray, category: dict[int, int]) -> list[dict[str, object]]:
     """COCO's `segments_info` of what is still to be seen."""
-    found = []
+    infos = []
     for value in np.unique(ids).tolist():
         ys, xs = np.nonzero(ids == value)
         x, y = int(xs.min()), int(ys.min())
         box = [x, y, int(xs.max()) - x + 1, int(ys.max()) - y + 1]
         entry = {"id": value, "category_id": category[value], "area": len(ys)}
-        found.append({**entry, "bbox": box, "iscrowd": 0})
-    return found
+        infos.append({**entry, "bbox": box, "iscrowd": 0})
+    return infos
 
 
 def draw(folder: Path, split: str, count: int, size: int, seed: int) -> None:
@@ -150,8 +150,8 @@ def draw(folder: Path, split: str, count: int, size: int, seed: int) -> None:
         png = np.stack([ids % 256, ids // 256 % 256, ids // 65536], 2).astype(np.uint8)
         Image.fromarray(png).save(folder / f"{split}_panoptic" / f"{i:05d}.png")
         images.append({"id": i, "file_name": f"{i:05d}.jpg", "height": size, "width": size})
-        found = segments(ids, category)
-        annotations.append({"image_id": i, "file_name": f"{i:05d}.png", "segments_info": found})
+        infos = segments(ids, category)
+        annotations.append({"image_id": i, "file_name": f"{i:05d}.png", "segments_info": infos})
     content = {"images": images, "annotations": annotations, "categories": categories()}
     (folder / f"{split}.json").write_text(json.dumps(content))
 

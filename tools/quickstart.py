@@ -1,4 +1,4 @@
-"""From nothing to a trained panoptic model on this machine: draw scenes, train, evaluate, look.
+"""From nothing to a trained panoptic model on this machine: draw scenes, train, evaluate, draw.
 
 make quickstart
 """

@@ -51,10 +51,10 @@ def main(*, repeat: int, threads: int) -> int:
         torch.set_num_threads(threads)
     names = [f"{project}, {kind}" for project in projects for kind in ("fp32", "bf16")]
     table = Table("what", "who", "seconds, median", "times ours, fp32")
-    for what, make in (("inference 800x1216", "inference"), ("training step 512x512", "training")):
-        seconds = in_turn(make, names, repeat, threads)
+    for title, what in (("inference 800x1216", "inference"), ("training step 512x512", "training")):
+        seconds = in_turn(what, names, repeat, threads)
         for who, value in seconds.items():
-            table.add_row(what, who, f"{value:.2f}", f"{value / seconds[names[0]]:.2f}x")
+            table.add_row(title, who, f"{value:.2f}", f"{value / seconds[names[0]]:.2f}x")
     table.add_row("segcore --help", "ours", f"{help_seconds(repeat):.2f}", "")
     Console(width=90).print(table)
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads,")
@@ -75,11 +75,11 @@ def help_seconds(repeat: int) -> float:
     return statistics.median(spent)
 
 
-def contender(make: str, who: str, threads: int, orders: Connection) -> None:
+def contender(what: str, who: str, threads: int, orders: Connection) -> None:
     """A process of its own: at each order one run, and back go its seconds."""
     if threads:
         torch.set_num_threads(threads)
-    run = {"inference": inference, "training": training}[make](who)
+    run = {"inference": inference, "training": training}[what](who)
     run()
     orders.send(0.0)
     while orders.recv():
@@ -88,12 +88,12 @@ def contender(make: str, who: str, threads: int, orders: Connection) -> None:
         orders.send(time.perf_counter() - start)
 
 
-def in_turn(make: str, names: list[str], repeat: int, threads: int) -> dict[str, float]:
+def in_turn(what: str, names: list[str], repeat: int, threads: int) -> dict[str, float]:
     """Median seconds of each, interleaved; each in its own process, as its users run it."""
     start, pipes = get_context("spawn"), {}
     for name in names:
         pipes[name], theirs = Pipe()
-        start.Process(target=contender, args=(make, name, threads, theirs), daemon=True).start()
+        start.Process(target=contender, args=(what, name, threads, theirs), daemon=True).start()
         theirs.close()
         pipes[name].recv()
     spent: dict[str, list[float]] = {name: [] for name in names}

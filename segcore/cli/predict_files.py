@@ -65,12 +65,12 @@ def find_images(inputs: list[str], output: Path) -> list[Photo]:
 
     A file that is named itself is taken wherever it lies.
     """
-    found: dict[Path, Photo] = {}
+    photos: dict[Path, Photo] = {}
     results = output.resolve()
     for text in inputs:
         root = path = Path(text).expanduser()
         if path.is_file():
-            found.setdefault(Photo(path, path.parent).identity, Photo(path, path.parent))
+            photos.setdefault(Photo(path, path.parent).identity, Photo(path, path.parent))
             continue
         if path.is_dir():
             hits = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
@@ -82,13 +82,13 @@ def find_images(inputs: list[str], output: Path) -> list[Photo]:
         if not hits:
             raise DataError(f"--input {text}: no image there; give files, a glob or a directory")
         for photo in (Photo(p, root) for p in hits if results not in p.resolve().parents):
-            found.setdefault(photo.identity, photo)
-    if not found:
+            photos.setdefault(photo.identity, photo)
+    if not photos:
         raise DataError(
             f"--input {' '.join(inputs)}: all images there lie below --output {output}, so they"
             " are taken for results; name another output"
         )
-    return list(found.values())
+    return list(photos.values())
 
 
 def refuse_overwriting(photos: list[Photo], output: Path) -> None:

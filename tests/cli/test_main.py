@@ -1,5 +1,6 @@
 """The command line: how words become arguments, and what is imported for an answer."""
 
+import runpy
 import subprocess
 import sys
 
@@ -164,3 +165,19 @@ def test_preparation_scripts_run_by_name(tmp_path, capfd):
         prepare.main(name="ade20k", flags=[])
     assert prepare.main(name="ade20k_sem_seg", flags=["--root", str(tmp_path)]) == 1
     assert f"{tmp_path}/ADEChallengeData2016/annotations/training: no" in capfd.readouterr().err
+
+
+def test_old_names_lead_to_their_commands(root):
+    names = {
+        "train_net.py": "train",
+        "tools/demo.py": "predict",
+        "tools/convert_weights.py": "convert_weights",
+        "tools/analyze.py": "analyze",
+        "tools/check_data.py": "doctor",
+        "tools/bench.py": "bench",
+        "tools/bench_loader.py": "bench_loader",
+    }
+    for path, command in names.items():
+        module = runpy.run_path(str(root / path))
+        assert module[command] is getattr(cli, command)
+        assert (root / path).read_text().endswith(f"\n    {command}()\n")

@@ -43,13 +43,13 @@ def draw(folder, *names):
 
 def owners(output):
     """Which image each JSON file is about, by its name."""
-    found = {}
+    images = {}
     for path in output.rglob("*.json"):
         content = json.loads(path.read_text())
         named = [content[kind]["file_name"] for kind in ("panoptic", "semantic")]
         assert all((path.parent / name).is_file() for name in named)
-        found[path.relative_to(output).as_posix()] = Path(content["file_name"]).name
-    return found
+        images[path.relative_to(output).as_posix()] = Path(content["file_name"]).name
+    return images
 
 
 def test_its_own_pictures_are_not_its_next_images(segment, tmp_path, capsys):

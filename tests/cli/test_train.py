@@ -132,7 +132,7 @@ def test_two_processes_stop_together_and_resume_exactly(home):
 
 
 @pytest.mark.slow
-def test_sigterm_ends_with_a_checkpoint_that_can_be_judged(home):
+def test_sigterm_ends_with_a_checkpoint_that_can_be_evaluated(home):
     folder = home / "stopped"
     process = start(folder, "SOLVER.MAX_ITER", "100000", "DATASETS.TEST", "[]")
     wait_for(folder, "metrics.json", process)
@@ -141,8 +141,8 @@ def test_sigterm_ends_with_a_checkpoint_that_can_be_judged(home):
     assert process.returncode == 143, output
     assert "train_net.py --resume" in output
     assert list(folder.glob("model_0*.pth"))
-    judged = train_net(folder, flags=["--eval-only", "--resume"])
-    assert "PQ" in judged.stdout
+    evaluated = train_net(folder, flags=["--eval-only", "--resume"])
+    assert "PQ" in evaluated.stdout
 
 
 @pytest.mark.slow
@@ -186,8 +186,8 @@ def test_metrics_that_cannot_be_written_cost_no_training(home):
     assert "metrics.json: could not be written" in done.stdout
     assert (folder / "model_0000001.pth").exists()  # from before the evaluation
     weights = ("MODEL.WEIGHTS", str(folder / "model_final.pth"))
-    judged = train_net(folder, *weights, flags=["--eval-only"], check=False)
-    assert judged.returncode == 1
+    evaluated = train_net(folder, *weights, flags=["--eval-only"], check=False)
+    assert evaluated.returncode == 1
 
 
 @pytest.fixture

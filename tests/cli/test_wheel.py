@@ -69,12 +69,12 @@ def python(wheels, tmp_path_factory):
     """Of an environment with the wheels; third parties are those of the running one."""
     home = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
-    found = home / "bin" / "python"
-    command = [sys.executable, "-m", "pip", "--python", found, "install", "-q", "--no-deps"]
+    inner = home / "bin" / "python"
+    command = [sys.executable, "-m", "pip", "--python", inner, "install", "-q", "--no-deps"]
     subprocess.run([*command, "--no-index", *wheels.glob("*.whl")], check=True)
     (packages,) = home.glob("lib/python*/site-packages")
     (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
-    return found
+    return inner
 
 
 @pytest.fixture
