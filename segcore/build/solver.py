@@ -11,6 +11,7 @@ from segcore.config import Config
 from segcore.contracts import Task
 from segcore.engine.launch import choose_precision
 from segcore.engine.optim import (
+    Clipping,
     Decay,
     Schedule,
     make_optimizer,
@@ -49,17 +50,10 @@ def build_optimizer(cfg: Config, task: Task) -> tuple[Optimizer, Schedule]:
     )
 
 
-def clipping(cfg: Config) -> dict[str, float]:
-    """What of the gradients the trainer clips, by its arguments' names."""
+def clipping(cfg: Config) -> Clipping:
+    """What of the gradients the trainer clips."""
     clip = cfg.SOLVER.CLIP_GRADIENTS
-    names = {"full_model": "clip_norm", "value": "clip_value", "norm": "clip_each"}
-    if clip.CLIP_TYPE not in names:
-        raise ConfigError(
-            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE {clip.CLIP_TYPE!r}: expected {', '.join(names)}"
-        )
-    limit = clip.CLIP_VALUE if clip.ENABLED else 0.0
-    none = dict.fromkeys(names.values(), 0.0)
-    return none | {names[clip.CLIP_TYPE]: limit, "norm_type": clip.NORM_TYPE}
+    return Clipping(clip.CLIP_TYPE, clip.CLIP_VALUE if clip.ENABLED else 0.0, clip.NORM_TYPE)
 
 
 def precision(cfg: Config) -> str:

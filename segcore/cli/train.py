@@ -59,7 +59,7 @@ def build_run(cfg: Config, task: Task, trained: Metadata, fabric: Fabric) -> Run
         task,
         *solver.build_optimizer(cfg, task),
         fabric,
-        **solver.clipping(cfg),
+        clipping=solver.clipping(cfg),
         accumulate=cfg.SOLVER.ACCUMULATE,
         log=run_log,
         folder=folder,
@@ -100,7 +100,7 @@ def fit(cfg: Config, run: Run, batches: Iterator[Batch], trained: Metadata) -> b
     try:
         done = trainer.fit(batches, cfg.SOLVER.MAX_ITER, every)
     except (ConfigError, DataError, OSError):
-        if trainer.together:
+        if trainer.can_save:
             run.save(trainer.iteration)
             logger.error("ended by an error at iteration %d; see below", trainer.iteration)
         raise

@@ -75,12 +75,11 @@ class RunLog:
     Args:
         folder: OUTPUT_DIR.
         stop: the last iteration.
-        period: iterations between two entries.
     """
 
-    def __init__(self, folder: Path, stop: int, period: int = 20) -> None:
+    def __init__(self, folder: Path, stop: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.stop, self.period = stop, period
+        self.stop = stop
         self.file = folder / "metrics.json"
         _end_last_line(self.file)
         self.board = SummaryWriter(str(folder))

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from segcore.errors import ConfigError
 
 Schedule = Callable[[int], float]  # iteration -> factor of the base rate
 
+CLIPPED = ("full_model", "value", "norm")
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 
 
@@ -26,6 +29,49 @@ class Decay:
     weight: float = 0.05
     norm: float = 0.0
     embed: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Clipping:
+    """What of the gradients is clipped before a step.
+
+    Args:
+        kind: "full_model": the norm of all together; "value": each number; "norm": the norm of each
+            parameter's gradient.
+        limit: 0: nothing is clipped.
+        norm_type: which norm "norm" means; "full_model" is always the second.
+    """
+
+    kind: str = "full_model"
+    limit: float = 0.01
+    norm_type: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in CLIPPED:
+            raise ConfigError(
+                f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE {self.kind!r}: expected {', '.join(CLIPPED)}"
+            )
+
+
+def clip(fabric: Fabric, model: nn.Module, optimizer: Optimizer, clipping: Clipping) -> Tensor:
+    """Clip the gradients; the norm of all before, 0 where nobody has measured it.
+
+    Args:
+        model, optimizer: as `fabric.setup` returned them.
+    """
+    limit = clipping.limit
+    if limit > 0 and clipping.kind == "full_model":
+        norm: Any = fabric.clip_gradients(
+            model, optimizer, max_norm=limit, error_if_nonfinite=False
+        )
+        return norm
+    if limit > 0 and clipping.kind == "value":
+        fabric.clip_gradients(model, optimizer, clip_val=limit)
+    elif limit > 0:
+        fabric.clip_gradients(model, optimizer, clip_val=torch.inf)  # undoes fp16's scaling
+        for parameter in model.parameters():
+            clip_grad_norm_(parameter, limit, clipping.norm_type)
+    return torch.zeros((), device=fabric.device)
 
 
 def parameter_groups(

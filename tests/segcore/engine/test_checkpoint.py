@@ -10,7 +10,7 @@ from fake_task import batch, make_fabric, make_task
 
 from segcore.engine import checkpoint
 from segcore.engine.checkpoint import Checkpoints, restore_rng, rng_state, save_atomic
-from segcore.engine.optim import poly
+from segcore.engine.optim import Clipping, poly
 from segcore.engine.run import Run
 from segcore.engine.trainer import Trainer
 from segcore.engine.weights import Report
@@ -30,7 +30,7 @@ def make_run(folder, seed=0):
     fabric = make_fabric()
     schedule = poly(max_iter=10, power=0.9, ending=0.0, warmup=(0, 1.0, "linear"))
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=0.1)
-    trainer = Trainer(task, optimizer, schedule, fabric)
+    trainer = Trainer(task, optimizer, schedule, fabric, clipping=Clipping())
     about = {"config": {"SEED": 1}, "metadata": {"classes": ["a"]}}
     return Run(task, trainer, fabric, Checkpoints(folder), about)
 

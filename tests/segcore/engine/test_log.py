@@ -29,7 +29,7 @@ def _handlers():
 
 
 def test_an_entry_has_what_curves_and_clocks_need(tmp_path):
-    book = RunLog(tmp_path, stop=100, period=2)
+    book = RunLog(tmp_path, stop=100)
     book.step(1, None, rate=0.1, data_time=0.5, device=CPU)
     book.step(2, LOSSES, rate=0.1, data_time=1.5, device=CPU)
     book.close()
@@ -97,7 +97,7 @@ def test_a_terminal_gets_lines_and_a_progress_line_that_share_it(tmp_path, monke
     log.console.cache_clear()
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
     log.set_up(None)
-    book = RunLog(tmp_path, stop=40, period=20)
+    book = RunLog(tmp_path, stop=40)
     for i in range(1, 21):
         losses = LOSSES if i == 20 else None
         book.step(i, losses, rate=0.1, data_time=0.0, device=CPU)

@@ -13,17 +13,18 @@ from fake_task import batch, make_fabric, make_task
 from segcore.engine.checkpoint import rng_state
 from segcore.engine.finite import NonFiniteError
 from segcore.engine.log import RunLog
-from segcore.engine.optim import poly
+from segcore.engine.optim import Clipping, poly
 from segcore.engine.trainer import Trainer
 from segcore.errors import DataError, WeightsError
 
+FREE = Clipping(limit=0.0)
 FLAT = poly(max_iter=100, power=0.0, ending=0.0, warmup=(0, 1.0, "linear"))
 
 
 def make_trainer(task=None, kind=torch.optim.SGD, rate=1.0, schedule=FLAT, **options):
     task = task or make_task()
     optimizer = kind(task.model.parameters(), lr=rate)
-    return Trainer(task, optimizer, schedule, make_fabric(), **({"clip_norm": 0.0} | options))
+    return Trainer(task, optimizer, schedule, make_fabric(), **({"clipping": FREE} | options))
 
 
 def weights(trainer):
@@ -62,17 +63,17 @@ def test_empty_batches_are_a_step_too():
 
 
 @pytest.mark.parametrize(
-    ("clip", "check"),
+    ("clipping", "check"),
     [
-        ({"clip_norm": 0.01}, lambda g: torch.cat([x.flatten() for x in g]).norm()),
-        ({"clip_value": 0.01}, lambda g: max(x.abs().max() for x in g)),
-        ({"clip_each": 0.01}, lambda g: max(x.norm() for x in g)),
-        ({"clip_each": 0.01, "norm_type": 1.0}, lambda g: max(x.norm(1) for x in g)),
+        (Clipping("full_model", 0.01), lambda g: torch.cat([x.flatten() for x in g]).norm()),
+        (Clipping("value", 0.01), lambda g: max(x.abs().max() for x in g)),
+        (Clipping("norm", 0.01), lambda g: max(x.norm() for x in g)),
+        (Clipping("norm", 0.01, norm_type=1.0), lambda g: max(x.norm(1) for x in g)),
     ],
 )
-def test_gradients_are_clipped_to_the_limit(clip, check):
+def test_gradients_are_clipped_to_the_limit(clipping, check):
     """With SGD at rate 1 the change of a weight is its gradient."""
-    trainer, free = make_trainer(**clip), make_trainer()
+    trainer, free = make_trainer(clipping=clipping), make_trainer()
     steps = []
     for each in (trainer, free):
         before = weights(each)
@@ -89,7 +90,7 @@ def test_rates_follow_the_schedule_from_their_base(tmp_path):
         for p, lr in zip(task.model.parameters(), (1.0, 0.1, 0.1), strict=True)
     ]
     schedule = poly(max_iter=4, power=1.0, ending=0.0, warmup=(0, 1.0, "linear"))
-    trainer = Trainer(task, torch.optim.SGD(groups), schedule, make_fabric(), clip_norm=0.0)
+    trainer = Trainer(task, torch.optim.SGD(groups), schedule, make_fabric(), clipping=FREE)
     seen = []
     every = [(1, lambda i: seen.append([g["lr"] for g in trainer.optimizer.param_groups]))]
     trainer.fit(endless(batch(1)), 4, every)
@@ -210,14 +211,14 @@ def test_broken_data_ends_the_run_between_two_steps():
     with pytest.raises(DataError, match=r"^7\.png: broken$"):
         trainer.fit(broken_after(3), 9, [])
     assert trainer.iteration == 3
-    assert trainer.together
+    assert trainer.can_save
 
 
 TWO = """
 import sys
 sys.path.insert(0, {here!r})
 from fake_task import batch, make_task
-from test_trainer import FLAT, broken_after, endless
+from test_trainer import FLAT, FREE, broken_after, endless
 import torch
 from segcore.engine.launch import launch
 from segcore.engine.trainer import Trainer
@@ -227,13 +228,13 @@ fabric = launch(num_gpus=2, device="cpu")
 for good in (0, 2):
     task = make_task()
     optimizer = torch.optim.SGD(task.model.parameters(), lr=0.1)
-    trainer = Trainer(task, optimizer, FLAT, fabric)
+    trainer = Trainer(task, optimizer, FLAT, fabric, clipping=FREE)
     batches = endless(batch(1)) if fabric.global_rank == 0 else broken_after(good)
     with open({out!r} + f"{{fabric.global_rank}} {{good}}", "w") as stream:
         try:
             trainer.fit(batches, 9, [])
         except DataError as error:
-            print(error, trainer.iteration, trainer.together, file=stream)
+            print(error, trainer.iteration, trainer.can_save, file=stream)
 fabric.barrier()  # the test reads both files when the first process ends
 """
 

@@ -1,0 +1,92 @@
+"""The numbers of training steps on their way to the host, without making a GPU wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from segcore.engine.finite import check_finite
+from segcore.engine.log import RunLog
+from segcore.structures import Batch
+
+PERIOD = 20  # steps between two entries of the log, as in detectron2; alike on all ranks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A step that was handed to the device, perhaps not computed yet."""
+
+    iteration: int  # steps done, with this one
+    numbers: dict[str, Tensor]  # scalars: losses, "grad_norm", and "stop_asked" (> 0: by a rank)
+    batches: list[Batch]  # as the loader gave them: on the host
+    rate: float
+    data_time: float  # seconds waited for the batches
+    last: bool  # of the run
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    step: Step
+    numbers: Tensor  # (2, names) on the host once `ready`: this rank's, and the mean of all
+    ready: torch.cuda.Event | None
+    write: bool  # into the log
+
+
+class Readout:
+    """Checks the numbers of every step and logs them now and then.
+
+    Numbers of a GPU are read when the next step has been handed to it, so that it never waits.
+
+    Args:
+        log: of rank 0.
+        folder: where a batch with a loss that is no number is kept.
+    """
+
+    def __init__(self, fabric: Fabric, log: RunLog | None, folder: Path | None) -> None:
+        self.fabric, self.log, self.folder = fabric, log, folder
+        self.stop_asked = False  # by any rank, as all of them know since the last step read
+        self._sent: _Sent | None = None
+
+    def send(self, step: Step) -> None:
+        """Start the copy of a step's numbers to the host, then read those of the step before."""
+        write = step.last or step.iteration % PERIOD == 0
+        local = torch.stack(list(step.numbers.values())).float()  # (names,)
+        mean: Any = self.fabric.all_reduce(local.clone(), reduce_op="mean") if write else local
+        numbers = torch.stack((local, mean)).to("cpu", non_blocking=local.is_cuda)
+        ready = None
+        if local.is_cuda:
+            ready = torch.cuda.Event()
+            ready.record()
+        self.read()
+        self._sent = _Sent(step, numbers, ready, write)
+        if ready is None:
+            self.read()
+
+    def read(self) -> None:
+        """Read the numbers last sent. Raises NonFiniteError where one of this rank's is none."""
+        sent, self._sent = self._sent, None
+        if sent is None:
+            return
+        if sent.ready:
+            sent.ready.synchronize()
+        step, rows = sent.step, sent.numbers.double().tolist()
+        local, mean = (dict(zip(step.numbers, row, strict=True)) for row in rows)
+        self.stop_asked = local.pop("stop_asked") > 0
+        del mean["stop_asked"]
+        # fp16's scaler skips a step whose gradients overflow: only the losses must be numbers
+        scaled = bool(self.fabric.strategy.precision.state_dict())
+        checked = {k: v for k, v in local.items() if not (scaled and k == "grad_norm")}
+        check_finite(checked, step.iteration, step.batches, self.folder, self.fabric.global_rank)
+        if self.log:
+            self.log.step(
+                step.iteration,
+                mean if sent.write else None,
+                rate=step.rate,
+                data_time=step.data_time,
+                device=self.fabric.device,
+            )
