@@ -53,6 +53,7 @@ def run(module: str, *, needs_config: bool = False, **given: Any) -> NoReturn:
         given |= split_words(given.pop("config_file"), given.pop("words"))
         if needs_config and given["config_file"] is None:
             raise click.UsageError("Missing CONFIG: a YAML file, or the name of one.")
+    sys.path.append(str(Path.cwd()))  # last: a config may name parts of one's own by import path
     try:
         sys.exit(import_module(module).main(**given))
     except (UserError, NonFiniteError, OSError) as problem:

@@ -105,6 +105,12 @@ def test_predict_and_analyze_need_a_config():
         assert "Missing CONFIG" in answer.output
 
 
+@pytest.fixture(autouse=True)
+def path(monkeypatch):
+    """A command adds to it."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
 @pytest.mark.parametrize("problem", [ConfigError("no such key"), OSError("disk full")])
 def test_a_users_mistake_ends_in_one_line(monkeypatch, problem):
     def main():
@@ -158,6 +164,14 @@ def test_every_verb_has_a_module_with_a_main(root):
     assert named <= modules
     for module in named:
         assert "\ndef main(" in (root / f"segcore/cli/{module}.py").read_text()
+
+
+def test_own_packages_are_found_in_the_folder_where_the_command_runs(tmp_path, monkeypatch):
+    (tmp_path / "of_my_own.py").write_text("def main(*, number):\n    return number + 1\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli.run("of_my_own", number=3)
+    assert ended.value.code == 4
 
 
 def test_preparation_scripts_run_by_name(tmp_path, capfd):
