@@ -13,6 +13,7 @@ from cropformer import weights
 from cropformer.decoder import CropDecoder
 from cropformer.model import CropFormer
 from cropformer.postprocess import EntityPostProcess
+from cropformer.schema import Entity
 from cropformer.views import CropViews
 from mask2former.build import (
     CLASS_ROWS,
@@ -21,13 +22,14 @@ from mask2former.build import (
     build_criterion,
     build_decoder,
     build_pixel_decoder,
+    former_of,
 )
 from mask2former.criterion import Criterion
 from segcore.build.backbone import build_backbone
 from segcore.build.solver import backbone_rate
 from segcore.build.views import build_views as build_still_views
 from segcore.build.views import flips
-from segcore.config import Config
+from segcore.config import Config, section
 from segcore.contracts import Task
 from segcore.errors import ConfigError
 from segcore.structures import Metadata, Outputs, Targets
@@ -35,6 +37,23 @@ from segcore.structures import Metadata, Outputs, Targets
 Losses = Callable[[Outputs, list[Targets], Tensor], dict[str, Tensor]]
 
 PER_VIEW = 0.5  # weight of the first pass's losses; a constant of the published code
+
+
+def build_mask_former(cfg: Config, metadata: Metadata) -> Task:
+    """Mask2Former, for entities where the config says so."""
+    return (build_plain if entity_of(cfg).ENABLE else build)(cfg, metadata)
+
+
+def entity_classes(cfg: Config) -> Metadata | None:
+    """The one class of entities, where the config says that it is about them."""
+    if not entity_of(cfg).ENABLE:
+        return None
+    return Metadata("entities", (), (), (), ()).as_entities()
+
+
+def entity_of(cfg: Config) -> Entity:
+    """ENTITY."""
+    return section(cfg, "ENTITY", Entity)
 
 
 def build_plain(cfg: Config, metadata: Metadata) -> Task:
@@ -52,7 +71,7 @@ def build_plain(cfg: Config, metadata: Metadata) -> Task:
 
 def build_crops(cfg: Config, metadata: Metadata) -> Task:
     """CropFormer: the whole image and crops of it."""
-    entity, former = cfg.ENTITY, cfg.MODEL.MASK_FORMER
+    entity, former = entity_of(cfg), former_of(cfg)
     if not entity.ENABLE:
         raise ConfigError(
             "MODEL.META_ARCHITECTURE CropFormer works on entities: ENTITY.ENABLE true"
@@ -94,17 +113,17 @@ def build_crops(cfg: Config, metadata: Metadata) -> Task:
 
 def build_views(cfg: Config, metadata: Metadata) -> CropViews:
     """The whole image and its windows."""
-    sizes = cfg.INPUT.MIN_SIZE_TRAIN
+    sizes, entity = cfg.INPUT.MIN_SIZE_TRAIN, entity_of(cfg)
     return CropViews(
         metadata=metadata,
         sizes=(sizes,) if isinstance(sizes, int) else tuple(sizes),
         max_size=cfg.INPUT.MAX_SIZE_TRAIN,
         min_size_test=cfg.INPUT.MIN_SIZE_TEST,
         max_size_test=cfg.INPUT.MAX_SIZE_TEST,
-        crop=cfg.ENTITY.CROP_AREA_RATIO,
-        stride=cfg.ENTITY.CROP_STRIDE_RATIO,
-        num_train=cfg.ENTITY.CROP_SAMPLE_NUM_TRAIN,
-        num_test=cfg.ENTITY.CROP_SAMPLE_NUM_TEST,
+        crop=entity.CROP_AREA_RATIO,
+        stride=entity.CROP_STRIDE_RATIO,
+        num_train=entity.CROP_SAMPLE_NUM_TRAIN,
+        num_test=entity.CROP_SAMPLE_NUM_TEST,
         flip=flips(cfg),
     )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from functools import partial, reduce
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mask2former.criterion import Criterion
 from mask2former.decoder import MaskedDecoder
@@ -14,19 +14,16 @@ from mask2former.matcher import Matcher, Weights
 from mask2former.model import Mask2Former
 from mask2former.pixel_decoder import PixelDecoder
 from mask2former.postprocess import PostProcess
+from mask2former.schema import MaskFormer, SemSegHead
 from mask2former.weights import to_official, to_ours
 from segcore.build.backbone import build_backbone
 from segcore.build.solver import backbone_rate
 from segcore.build.views import build_views
-from segcore.config import Config
-from segcore.contracts import ClassRows, Task
+from segcore.config import Config, section
+from segcore.contracts import Backbone, ClassRows, Task
 from segcore.errors import ConfigError
-from segcore.nn.backbones import ResNet, TimmBackbone
-from segcore.nn.hornet import HorNet
-from segcore.nn.swin import Swin
+from segcore.import_path import choose
 from segcore.structures import Metadata, Outputs, Targets
-
-logger = logging.getLogger(__name__)
 
 CLASS_ROWS = (
     ClassRows(name="decoder.class_embed.weight"),
@@ -34,31 +31,15 @@ CLASS_ROWS = (
 )
 QUERY_ROWS = ("decoder.query_feat.weight", "decoder.query_embed.weight")
 
-# keys that old files may set, of which only one value was ever published and is built here
-ONLY: dict[str, Any] = {
-    "INPUT.FORMAT": "RGB",
-    "MODEL.MASK_FORMER.DEEP_SUPERVISION": True,
-    "MODEL.MASK_FORMER.ENFORCE_INPUT_PROJ": False,
-    "MODEL.MASK_FORMER.PRE_NORM": False,
-    "MODEL.MASK_FORMER.SIZE_DIVISIBILITY": 32,
-    "MODEL.MASK_FORMER.TRANSFORMER_IN_FEATURE": "multi_scale_pixel_decoder",
-    "MODEL.SEM_SEG_HEAD.COMMON_STRIDE": 4,
-    "MODEL.SEM_SEG_HEAD.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES": ["res3", "res4", "res5"],
-    "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["res2", "res3", "res4", "res5"],
-    "MODEL.SEM_SEG_HEAD.NORM": "GN",
-    "MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME": "MSDeformAttnPixelDecoder",
-    "MODEL.SWIN.APE": False,
-    "MODEL.SWIN.PATCH_NORM": True,
-}
-# names of the networks that are built here, in all systems that share them
-NETWORKS = {
-    "MODEL.SEM_SEG_HEAD.NAME": ("MaskFormerHead",),
-    "MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME": (
-        "MultiScaleMaskedTransformerDecoder",
-        "VideoMultiScaleMaskedTransformerDecoder",
-        "CropSharedMultiScaleMaskedTransformerDecoder",
-    ),
-}
+
+def head_of(cfg: Config) -> SemSegHead:
+    """MODEL.SEM_SEG_HEAD."""
+    return section(cfg, "MODEL.SEM_SEG_HEAD", SemSegHead)
+
+
+def former_of(cfg: Config) -> MaskFormer:
+    """MODEL.MASK_FORMER."""
+    return section(cfg, "MODEL.MASK_FORMER", MaskFormer)
 
 
 def build(cfg: Config, metadata: Metadata) -> Task:
@@ -72,7 +53,7 @@ def build(cfg: Config, metadata: Metadata) -> Task:
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
     )
-    test = cfg.MODEL.MASK_FORMER.TEST
+    test = former_of(cfg).TEST
     postprocess = PostProcess(
         metadata.is_thing,
         test.SEMANTIC_ON,
@@ -117,31 +98,9 @@ def _losses(
     return criterion(outputs.layers, targets, counts[0])
 
 
-def refuse_other_networks(cfg: Config) -> None:
-    """A ConfigError where the file asks for a network that this is not."""
-    for key, only in ONLY.items():
-        value: Any = reduce(getattr, key.split("."), cfg)
-        value = list(value) if isinstance(only, list) else value
-        if value != only:
-            raise ConfigError(
-                f"{key} is {value!r}: only {only!r} is built here, the value of every published"
-                " configuration; remove the key"
-            )
-    for key, names in NETWORKS.items():
-        value = reduce(getattr, key.split("."), cfg)
-        if value not in names:
-            raise ConfigError(f"{key} is {value!r}, which is not built here: {', '.join(names)}")
-    tokens, queries = cfg.MODEL.SEM_SEG_HEAD.CONVS_DIM, cfg.MODEL.MASK_FORMER.HIDDEN_DIM
-    if tokens != queries:
-        raise ConfigError(
-            f"MODEL.SEM_SEG_HEAD.CONVS_DIM {tokens} must equal MODEL.MASK_FORMER.HIDDEN_DIM"
-            f" {queries}: queries read the pixel decoder's tokens as they are"
-        )
-
-
 def class_count(cfg: Config, metadata: Metadata) -> int:
     """NUM_CLASSES, which 0 leaves to the data set."""
-    wanted, found = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, len(metadata.classes)
+    wanted, found = head_of(cfg).NUM_CLASSES, len(metadata.classes)
     if wanted not in (0, found):
         raise ConfigError(
             f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {wanted}, but {metadata.name} has {found} classes;"
@@ -150,40 +109,73 @@ def class_count(cfg: Config, metadata: Metadata) -> int:
     return found
 
 
-def build_pixel_decoder(
-    cfg: Config, backbone: ResNet | Swin | HorNet | TimmBackbone
-) -> PixelDecoder:
-    """The deformable-attention pixel decoder."""
-    refuse_other_networks(cfg)
-    head = cfg.MODEL.SEM_SEG_HEAD
+def build_pixel_decoder(cfg: Config, backbone: Backbone) -> nn.Module:
+    """By MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME, or one's own "package.module:function".
+
+    A pixel decoder is a module that takes the backbone's maps, and gives a pyramid for the
+    decoder, coarse to fine, and mask features at stride 4: `PixelDecoder.forward`.
+    """
+    key = "MODEL.SEM_SEG_HEAD.PIXEL_DECODER_NAME"
+    return choose(PIXEL_DECODERS, head_of(cfg).PIXEL_DECODER_NAME, key)(cfg, backbone)
+
+
+def build_decoder(cfg: Config, num_classes: int) -> Any:
+    """By MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME, or one's own "package.module:function".
+
+    A decoder is a module that takes a pyramid and mask features, and gives a prediction for each
+    of its layers and the queries after the last: `MaskedDecoder.forward`.
+    """
+    key = "MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME"
+    return choose(DECODERS, former_of(cfg).TRANSFORMER_DECODER_NAME, key)(cfg, num_classes)
+
+
+def _deformable_pixel_decoder(cfg: Config, backbone: Backbone) -> PixelDecoder:
+    head, former = head_of(cfg), former_of(cfg)
     return PixelDecoder(
         backbone.channels,
         dim=head.CONVS_DIM,
         mask_dim=head.MASK_DIM,
-        num_heads=cfg.MODEL.MASK_FORMER.NHEADS,
+        num_heads=former.NHEADS,
         num_layers=head.TRANSFORMER_ENC_LAYERS,
         ffn_dim=head.ENC_FFN_DIM,
-        dropout=cfg.MODEL.MASK_FORMER.DROPOUT,
+        dropout=former.DROPOUT,
     )
 
 
-def build_decoder(cfg: Config, num_classes: int) -> MaskedDecoder:
-    """The masked transformer decoder."""
-    former = cfg.MODEL.MASK_FORMER
+def _masked_decoder(cfg: Config, num_classes: int) -> MaskedDecoder:
+    head, former = head_of(cfg), former_of(cfg)
+    if head.CONVS_DIM != former.HIDDEN_DIM:
+        raise ConfigError(
+            f"MODEL.SEM_SEG_HEAD.CONVS_DIM {head.CONVS_DIM} must equal MODEL.MASK_FORMER.HIDDEN_DIM"
+            f" {former.HIDDEN_DIM}: queries read the pixel decoder's tokens as they are"
+        )
     return MaskedDecoder(
         num_classes=num_classes,
         num_queries=former.NUM_OBJECT_QUERIES,
         dim=former.HIDDEN_DIM,
-        mask_dim=cfg.MODEL.SEM_SEG_HEAD.MASK_DIM,
+        mask_dim=head.MASK_DIM,
         num_heads=former.NHEADS,
         ffn_dim=former.DIM_FEEDFORWARD,
         num_layers=former.DEC_LAYERS - 1,
     )
 
 
+PIXEL_DECODERS: dict[str, Callable[[Config, Backbone], nn.Module]] = {
+    "MSDeformAttnPixelDecoder": _deformable_pixel_decoder
+}
+DECODERS: dict[str, Callable[[Config, int], nn.Module]] = dict.fromkeys(
+    (  # what is one decoder here has a name in each of the systems that share it
+        "MultiScaleMaskedTransformerDecoder",
+        "VideoMultiScaleMaskedTransformerDecoder",
+        "CropSharedMultiScaleMaskedTransformerDecoder",
+    ),
+    _masked_decoder,
+)
+
+
 def build_criterion(cfg: Config, num_classes: int) -> Criterion:
     """Costs and losses share their weights."""
-    former = cfg.MODEL.MASK_FORMER
+    former = former_of(cfg)
     weights = Weights(former.CLASS_WEIGHT, former.MASK_WEIGHT, former.DICE_WEIGHT)
     return Criterion(
         num_classes=num_classes,

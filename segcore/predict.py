@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from segcore.build.data import catalogs, data_root
+from segcore.build.data import catalogs, data_root, known_classes
 from segcore.build.task import build_task
 from segcore.config import Config, load_config
 from segcore.contracts import Task
@@ -139,8 +139,8 @@ def _load(task: Task, checkpoint: dict[str, Any], path: str) -> None:
 
 def _metadata(cfg: Config, checkpoint: dict[str, Any]) -> Metadata:
     """The classes: from the checkpoint that carries them, else from the catalogue."""
-    if cfg.ENTITY.ENABLE:  # no file is needed to know that there is one
-        return Metadata("entities", (), (), (), ()).as_entities()
+    if known := known_classes(cfg):  # no file is needed
+        return known
     if "metadata" in checkpoint:
         return Metadata.from_dict(checkpoint["metadata"])
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from segcore.architectures import KEY, architecture
 from segcore.config import Config
 from segcore.contracts import Task
 from segcore.data.catalog import dataset_metadata, load_dataset
@@ -14,6 +15,7 @@ from segcore.data.loader import TestLoader, train_loader
 from segcore.data.store import Records
 from segcore.engine.launch import Fabric
 from segcore.errors import ConfigError, DataError
+from segcore.import_path import import_from
 from segcore.structures import Batch, Metadata
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,12 @@ def train_metadata(cfg: Config) -> Metadata:
             " annotation file"
         )
     return dataset_metadata(names[0], data_root(), catalogs(cfg))
+
+
+def known_classes(cfg: Config) -> Metadata | None:
+    """Classes that the architecture has whatever its data is, as entities are one; else None."""
+    path = architecture(cfg.MODEL.META_ARCHITECTURE).classes
+    return import_from(path, KEY)(cfg) if path else None
 
 
 def train_records(cfg: Config) -> Records:
@@ -133,7 +141,7 @@ test_batches.__test__ = False  # type: ignore[attr-defined]  # not one of pytest
 def test_metadata(cfg: Config, name: str, trained: Metadata) -> Metadata:
     """Of a test set; refused where its classes are not those that the model was trained on."""
     metadata = dataset_metadata(name, data_root(), catalogs(cfg))
-    if cfg.ENTITY.ENABLE:
+    if known_classes(cfg):
         return metadata
     ours, theirs = trained.classes, metadata.classes
     differ = [(a, b) for a, b in zip(ours, theirs, strict=False) if a != b]

@@ -1,21 +1,41 @@
-"""Config: what files resolve to, and how mistakes are told."""
+"""Config: what files resolve to, and how mistakes are answered."""
 
+from dataclasses import dataclass
 from functools import reduce
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from segcore.config import config_from_dict, load_config, save_config, to_dict
+from segcore import architectures, config
+from segcore.architectures import ARCHITECTURES, schema_of
+from segcore.build.task import build_task
+from segcore.config import check_config, config_from_dict, load_config, save_config, to_dict
 from segcore.errors import ConfigError
-from segcore.schema import DIVIDES, INERT, INSTEAD, RANGES
+from segcore.keys import one_of
+from segcore.schema import Config, Input
+
+
+@dataclass
+class Alien:
+    LEGS: int = 8
+
+
+@dataclass
+class Sharper(Input):
+    FORMAT: str = one_of("BGR", "RGB")
+    EDGE: int = 3
+
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT / "configs")))
-def test_every_file_loads(path):
+def test_every_file_loads_without_a_warning(path, caplog):
+    config._warn_of_unread.cache_clear()  # each file warns once
     load_config(path)
+    assert not caplog.text
 
 
 def test_values_of_the_specification():
@@ -65,7 +85,7 @@ def test_code_is_refused(tmp_path, text):
         load_config(tmp_path / "a.yaml")
 
 
-def test_bases_nest_and_cycles_are_told(tmp_path):
+def test_bases_nest_and_cycles_raise(tmp_path):
     (tmp_path / "a.yaml").write_text("SEED: 1\nSOLVER: {STEPS: [1, 2], MAX_ITER: 9}\n")
     (tmp_path / "b.yaml").write_text("_BASE_: a.yaml\nSOLVER: {STEPS: [3]}\n")
     cfg = load_config(tmp_path / "b.yaml")
@@ -96,9 +116,15 @@ def test_bases_nest_and_cycles_are_told(tmp_path):
         (["INPUT.MIN_SIZE_TRAIN", "0"], "a size in pixels"),
         (["OUTPUT_DIR", "???"], r"OUTPUT_DIR is '\?\?\?'.*stands for no value"),
         (["DATASETS.TRAIN", "['???']"], "stands for no value"),
+        (["MODEL.MASK_FORMER.PRE_NORM", "true"], "PRE_NORM is True; only False is built here"),
+        (["INPUT.FORMAT", "BGR"], "FORMAT is 'BGR'; only 'RGB' is built here"),
+        (["MODEL.PIXEL_STD", "[1, 1]"], "expected 3 numbers"),
+        (["SOLVER.OPTIMIZER", "ADAM"], "expected ADAMW, SGD"),
+        (["FLOAT32_PRECISION", "low"], "expected '', highest, high, medium"),
+        (["ENTITY.FUSE_ENC_NHEADS", "3"], "expected a divisor of ENTITY.FUSE_ENC_HIDDIEN_DIM"),
     ],
 )
-def test_mistakes_are_told(opts, message):
+def test_mistakes_raise(opts, message):
     with pytest.raises(ConfigError, match=message):
         load_config(None, opts)
 
@@ -111,9 +137,57 @@ def test_options_take_yaml_and_empty_text():
     assert cfg.DATASETS.TRAIN == ["one"]
 
 
-def test_keys_that_change_nothing_are_accepted_with_a_word(caplog):
+def test_keys_that_change_nothing_warn(caplog):
     load_config(None, ["MODEL.ROI_HEADS.NUM_CLASSES", "80"])
     assert "MODEL.ROI_HEADS.NUM_CLASSES" in caplog.text
+
+
+def test_files_of_architectures_that_are_not_built_here_load(tmp_path):
+    """Published files of other systems: who builds says what is wrong."""
+    (tmp_path / "a.yaml").write_text(
+        "MODEL: {META_ARCHITECTURE: PanopticFPN, SEM_SEG_HEAD: {NAME: SemSegFPNHead, NORM: ''},"
+        " RPN: {IN_FEATURES: [p2]}}\nINPUT: {FORMAT: BGR}\n"
+    )
+    cfg = load_config(tmp_path / "a.yaml")
+    assert (cfg.MODEL.SEM_SEG_HEAD.NAME, cfg.INPUT.FORMAT) == ("SemSegFPNHead", "BGR")
+    with pytest.raises(ConfigError, match=r"'PanopticFPN'; expected MaskFormer, CropFormer, or"):
+        build_task(cfg)
+
+
+def test_values_that_code_has_set_are_checked_before_building():
+    cfg = load_config()
+    check_config(cfg)
+    cfg.MODEL.MASK_FORMER.PRE_NORM = True
+    with pytest.raises(ConfigError, match="PRE_NORM is True; only False"):
+        build_task(cfg)
+    cfg = load_config()
+    cfg.MODEL.MASK_FORMER.NHEADS = 7
+    with pytest.raises(ConfigError, match="expected a divisor"):
+        check_config(cfg)
+
+
+def test_stored_configs_of_other_architectures_keep_their_unread_keys_to_themselves(caplog):
+    """A run of an own architecture used to store the sections of all systems."""
+    stored = to_dict(load_config()) | {"CUDNN_BENCHMARK": False}
+    stored["MODEL"]["META_ARCHITECTURE"] = "outside.pixels:build"
+    import_module("outside.pixels")
+    assert config_from_dict(stored).MODEL.META_ARCHITECTURE == "outside.pixels:build"
+    assert "MASK_FORMER" not in caplog.text
+    assert "CUDNN_BENCHMARK" in caplog.text
+
+
+def test_sections_have_one_place():
+    with pytest.raises(ConfigError, match=r"INPUT is there already; .* segcore\.schema"):
+        architectures._tree((("INPUT", Alien),))
+    with pytest.raises(ConfigError, match=r"no section MODEL\.NOWHERE for DEEP"):
+        architectures._tree((("MODEL.NOWHERE.DEEP", Alien),))
+    tree = architectures._tree(
+        (("INPUT", Sharper), ("MODEL.ALIEN", Alien), ("MODEL.ALIEN.A", Alien))
+    )
+    cfg = tree()
+    assert (cfg.INPUT.FORMAT, cfg.INPUT.EDGE, cfg.INPUT.IMAGE_SIZE) == ("BGR", 3, 1024)
+    assert (cfg.MODEL.ALIEN.LEGS, cfg.MODEL.ALIEN.A.LEGS) == (8, 8)
+    assert isinstance(cfg, Config)
 
 
 def test_round_trip(tmp_path):
@@ -137,31 +211,31 @@ def test_round_trip(tmp_path):
         ("- SEED", "expected a mapping"),
     ],
 )
-def test_mistakes_in_files_are_told(tmp_path, text, message):
+def test_mistakes_in_files_raise(tmp_path, text, message):
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_config(tmp_path / "a.yaml")
 
 
-def test_keys_written_twice_are_told_and_the_last_counts(tmp_path, caplog):
+def test_a_key_written_twice_warns_and_the_last_counts(tmp_path, caplog):
     (tmp_path / "a.yaml").write_text("SEED: 1\nSEED: 2\n")
     assert load_config(tmp_path / "a.yaml").SEED == 2
     assert "SEED is written twice, in lines 1 and 2" in caplog.text
 
 
-def test_a_value_that_is_not_followed_is_told(tmp_path, caplog):
+def test_a_value_that_is_not_followed_warns(tmp_path, caplog):
     (tmp_path / "a.yaml").write_text("INPUT: {CROP: {TYPE: relative_range}}\n")
     load_config(tmp_path / "a.yaml")
     assert "INPUT.CROP.TYPE 'relative_range' (only 'absolute' is done here)" in caplog.text
 
 
-def test_every_rule_names_a_key_and_holds_for_its_default():
-    known = to_dict(load_config())
-    for key in [*RANGES, *DIVIDES, *DIVIDES.values(), *INERT, *INSTEAD]:
-        reduce(lambda section, name: section[name], key.split("."), known)
-    assert INSTEAD.keys() <= INERT
-    for key, (low, high) in RANGES.items():
-        assert low <= reduce(lambda section, name: section[name], key.split("."), known) <= high
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_default_keeps_its_rule(architecture):
+    schema = schema_of(architecture)
+    for name, key in schema.keys.items():
+        assert not key.rule.fault(key.default), name
+        if key.rule.divides:
+            assert f"{name.rpartition('.')[0]}.{key.rule.divides}" in schema.keys
 
 
 @pytest.mark.parametrize(
@@ -175,7 +249,7 @@ def test_every_rule_names_a_key_and_holds_for_its_default():
         ("INPUT.AUGMENTATIONS", "[brightness]", "is done here"),
     ],
 )
-def test_what_only_other_systems_read_is_told_unless_it_is_the_default(caplog, key, value, says):
+def test_what_only_other_systems_read_warns_unless_it_is_the_default(caplog, key, value, says):
     cfg = load_config(None, [key, value])
     assert f"{key} " in caplog.text
     assert says in caplog.text

@@ -55,7 +55,7 @@ def test_labels_cannot_be_had_from_coco_instances(tiny):
     told = r"DATASET_MAPPER_NAME mask_former_semantic needs label images.* mask_former_instance"
     with pytest.raises(ConfigError, match=told):
         records(tiny, "mask_former_semantic", "tiny_instances")
-    opts = ["MODEL.META_ARCHITECTURE", "own.package:build"]  # reads what it likes
+    opts = ["MODEL.META_ARCHITECTURE", "outside.pixels:build"]  # reads what it likes
     assert len(records(tiny, "mask_former_semantic", "tiny_instances", opts=opts)) == 2
 
 
