@@ -118,7 +118,7 @@ def test_an_own_architecture_trains_and_is_evaluated(catalog):
     fabric = Fabric(accelerator="cpu", devices=1)
     task = build_task(cfg)
     optimizer, schedule = solver.build_optimizer(cfg, task)
-    trainer = Trainer(task, optimizer, schedule, fabric, **solver.clipping(cfg))
+    trainer = Trainer(task, optimizer, schedule, fabric, clipping=solver.clipping(cfg))
     trainer.fit(train_batches(cfg, task, fabric), 15, [])
     evaluator = SemanticEvaluator(train_metadata(cfg))
     metrics = evaluate(task, batches_of(cfg, task, "tiny_semantic", fabric), [evaluator], fabric)

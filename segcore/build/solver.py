@@ -19,7 +19,6 @@ from segcore.engine.optim import (
     parameter_groups,
     poly,
 )
-from segcore.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +41,7 @@ def build_optimizer(cfg: Config, task: Task) -> tuple[Optimizer, Schedule]:
         power, ending = solver.POLY_LR_POWER, solver.POLY_LR_CONSTANT_ENDING
         schedule = poly(max_iter=solver.MAX_ITER, power=power, ending=ending, warmup=warmup)
         return optimizer, schedule
-    if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
-        return optimizer, multistep(steps=solver.STEPS, gamma=solver.GAMMA, warmup=warmup)
-    raise ConfigError(
-        f"SOLVER.LR_SCHEDULER_NAME {solver.LR_SCHEDULER_NAME!r}: expected WarmupPolyLR or"
-        " WarmupMultiStepLR"
-    )
+    return optimizer, multistep(steps=solver.STEPS, gamma=solver.GAMMA, warmup=warmup)
 
 
 def clipping(cfg: Config) -> Clipping:
