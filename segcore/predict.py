@@ -22,6 +22,7 @@ from segcore.config import Config, load_config
 from segcore.contracts import Task
 from segcore.data.catalog import dataset_metadata
 from segcore.data.images import read_image
+from segcore.engine.device import choose_device
 from segcore.engine.weights import load_weights, read_checkpoint
 from segcore.errors import ConfigError, DataError, WeightsError
 from segcore.structures import Batch, Frame, Metadata, Outputs, Record, Result, Sample
@@ -52,7 +53,7 @@ class Predictor:
                 " over it before: load_config(path, opts)"
             )
         self.cfg = cfg = config if isinstance(config, Config) else load_config(config, opts)
-        self.device = _device(cfg.MODEL.DEVICE)
+        self.device = choose_device(cfg.MODEL.DEVICE)
         path = cfg.MODEL.WEIGHTS if weights is None else str(weights)
         checkpoint: dict[str, Any] = read_checkpoint(path) if path else {}
         self.metadata = _metadata(cfg, checkpoint)
@@ -150,21 +151,3 @@ def _metadata(cfg: Config, checkpoint: dict[str, Any]) -> Metadata:
             " the model was trained on, e.g. DATASETS.TRAIN '[coco_2017_train_panoptic]'"
         )
     return dataset_metadata(names[0], data_root(), catalogs(cfg))
-
-
-def _device(name: str) -> torch.device:
-    if name in ("", "auto"):
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        logger.warning("MODEL.DEVICE is %s but there is no CUDA here: using the CPU", name)
-        return torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # no such word; not in this build or machine
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"MODEL.DEVICE {name!r} cannot be used here ({reason}); expected cpu, cuda, cuda:1"
-            " ..., mps, or auto for the best there is"
-        ) from None
-    return device

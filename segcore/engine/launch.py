@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -12,12 +12,15 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 
+from segcore.engine.device import choose_device, gpu_count
 from segcore.engine.memory import keep_freed_memory
 from segcore.errors import ConfigError
 
-logger = logging.getLogger(__name__)
-
-PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "fp32": "32-true",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 __all__ = ["DTYPES", "Fabric", "choose_precision", "launch"]
@@ -33,9 +36,9 @@ def choose_precision(name: str, device: str = "auto", key: str = "SOLVER.AMP.PRE
         raise ConfigError(
             f"{key} {name!r}: expected fp32, bf16, fp16, or '' for the best that the device has"
         )
-    if not _cuda(device):
+    if choose_device(device).type != "cuda":
         if name == "fp16":
-            raise ConfigError(f"{key} fp16 needs a GPU; use fp32 or bf16 on the CPU")
+            raise ConfigError(f"{key} fp16 needs a GPU with CUDA; use fp32 or bf16 here")
         return name or "fp32"
     return name or ("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16")
 
@@ -53,29 +56,23 @@ def launch(
 
     Args:
         dist_url: tcp://host:port of machine 0; needed with several machines.
-        device: "auto", "cpu" or "cuda".
+        device: see `choose_device`; "cuda:1" is for one process alone.
         precision: see `choose_precision`.
     """
-    cuda = _cuda(device)
-    if device.startswith("cuda") and not cuda:
-        logger.warning("MODEL.DEVICE is %s but there is no CUDA here: using the CPU", device)
-    if num_gpus < 1 or (cuda and num_gpus > torch.cuda.device_count()):
-        raise ConfigError(
-            f"--num-gpus {num_gpus}: this machine has {torch.cuda.device_count()} GPUs; ask for at"
-            " least 1 and no more than there are (without a GPU: CPU processes)"
-        )
+    chosen = choose_device(device)
+    _check_count(num_gpus, chosen, single=num_gpus * num_machines == 1)
     _meeting_point(num_machines, machine_rank, dist_url)
-    if not cuda:
+    if chosen.type == "cpu":
         keep_freed_memory()
     single = num_gpus * num_machines == 1
     torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     fabric = Fabric(
-        accelerator="cuda" if cuda else "cpu",
-        devices=num_gpus,
+        accelerator=chosen.type,
+        devices=num_gpus if chosen.type == "cpu" or chosen.index is None else [chosen.index],
         num_nodes=num_machines,
         # buffers that a step changes (BatchNorm's) stay each rank's own, as in detectron2
         strategy="auto" if single else DDPStrategy(broadcast_buffers=False),
-        precision=PRECISIONS[choose_precision(precision, device)],  # type: ignore[arg-type]
+        precision=PRECISIONS[choose_precision(precision, device)],
         # inside a batch system too we start our own processes, as the flags say
         plugins=None if torchrun else [LightningEnvironment()],
     )
@@ -86,8 +83,19 @@ def launch(
     return fabric
 
 
-def _cuda(device: str) -> bool:
-    return torch.cuda.is_available() and device != "cpu"
+def _check_count(num_gpus: int, device: torch.device, *, single: bool) -> None:
+    """ConfigError where there are not as many devices as processes."""
+    there = gpu_count() if device.type == "cuda" else 1
+    if num_gpus < 1 or (device.type != "cpu" and num_gpus > there):
+        raise ConfigError(
+            f"--num-gpus {num_gpus}: this machine has {gpu_count()} GPUs; ask for at"
+            " least 1 and no more than there are (without a GPU: CPU processes)"
+        )
+    if device.type == "cuda" and device.index is not None and not single:
+        raise ConfigError(
+            f"MODEL.DEVICE {device} is one GPU, but several processes are asked for; say cuda, and"
+            " choose GPUs with CUDA_VISIBLE_DEVICES"
+        )
 
 
 def _meeting_point(num_machines: int, machine_rank: int, dist_url: str) -> None:

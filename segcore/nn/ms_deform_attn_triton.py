@@ -115,10 +115,11 @@ def forward(value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Te
     Q, L, P = locations.shape[1], locations.shape[3], locations.shape[4]
     out = value.new_empty(B, Q, heads * C)
     if out.numel():
-        _forward[triton.cdiv(Q, BLOCK_Q), heads, B](
-            value.contiguous(), locations.contiguous(), weights.contiguous(), out, tuple(shapes),
-            S, Q, heads, C, L, P, BLOCK_Q, triton.next_power_of_2(C),
-        )  # fmt: skip
+        with torch.cuda.device_of(value):  # Triton launches on the current device
+            _forward[triton.cdiv(Q, BLOCK_Q), heads, B](
+                value.contiguous(), locations.contiguous(), weights.contiguous(), out,
+                tuple(shapes), S, Q, heads, C, L, P, BLOCK_Q, triton.next_power_of_2(C),
+            )  # fmt: skip
     return out
 
 
@@ -132,9 +133,10 @@ def backward(
     grad_locations = locations.new_empty(locations.shape)
     grad_weights = weights.new_empty(weights.shape)
     if grad.numel():
-        _backward[triton.cdiv(Q, BLOCK_Q), heads, B](
-            grad.contiguous(), value.contiguous(), locations.contiguous(), weights.contiguous(),
-            grad_value, grad_locations, grad_weights, tuple(shapes),
-            S, Q, heads, C, L, P, BLOCK_Q, triton.next_power_of_2(C),
-        )  # fmt: skip
+        with torch.cuda.device_of(value):
+            _backward[triton.cdiv(Q, BLOCK_Q), heads, B](
+                grad.contiguous(), value.contiguous(), locations.contiguous(),
+                weights.contiguous(), grad_value, grad_locations, grad_weights, tuple(shapes),
+                S, Q, heads, C, L, P, BLOCK_Q, triton.next_power_of_2(C),
+            )  # fmt: skip
     return grad_value.to(value.dtype), grad_locations, grad_weights
