@@ -79,12 +79,13 @@ def pool(
     if level is None:
         (feature,), (stride,) = features, strides[:1]
         return roi_align(feature.float(), rois, size, 1 / stride, sampling, aligned=True)
-    out = features[0].new_zeros(len(rois), features[0].shape[1], size, size, dtype=torch.float32)
-    for i, (feature, stride) in enumerate(zip(features, strides, strict=True)):
-        rows = (level == i).nonzero()[:, 0]
-        pooled = roi_align(feature.float(), rois[rows], size, 1 / stride, sampling, aligned=True)
-        out = out.index_copy(0, rows, pooled)
-    return out
+    order = level.argsort()
+    counts = level.bincount(minlength=len(features)).tolist()  # waits for a device, once
+    pooled = [
+        roi_align(feature.float(), part, size, 1 / stride, sampling, aligned=True)
+        for feature, part, stride in zip(features, rois[order].split(counts), strides, strict=True)
+    ]
+    return torch.cat(pooled)[order.argsort()]
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:

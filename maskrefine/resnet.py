@@ -25,6 +25,10 @@ DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # blocks of
 class StandingBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation whose statistics stand still while its affine values learn."""
 
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.training = False  # a new module would count its first batches
+
     def train(self, mode: bool = True) -> StandingBatchNorm2d:
         """Always in eval mode."""
         return super().train(False)

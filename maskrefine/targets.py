@@ -16,6 +16,8 @@ from maskrefine.regions import pool
 from segcore import masks as mask_io
 from segcore.structures import Polygons, Regions, Targets
 
+CHUNK = 16  # masks of image size that exist as float32 at a time
+
 
 def true_boxes(targets: Targets) -> Tensor:
     """(N, 4) float32 tight around the polygons where there are any, else around the masks."""
@@ -86,10 +88,13 @@ def mask_targets(
 
 def masks_inside(masks: Tensor, index: Tensor, boxes: Tensor, size: int) -> Tensor:
     """(N, H, W) bool -> (R, s, s) bool: RoIAlign of mask `index` in each box, at least one half."""
-    if not len(boxes):
-        return masks.new_zeros(0, size, size)
-    pooled = pool([masks[:, None].float()], index, boxes, size, strides=(1,))
-    return pooled[:, 0] >= 0.5
+    out = masks.new_zeros(len(boxes), size, size)
+    for start in range(0, len(masks), CHUNK):
+        rows = ((index >= start) & (index < start + CHUNK)).nonzero()[:, 0]
+        maps = masks[start : start + CHUNK, None].float()
+        inside = pool([maps], index[rows] - start, boxes[rows], size, strides=(1,))
+        out[rows] = inside[:, 0] >= 0.5
+    return out
 
 
 def polygons_inside(

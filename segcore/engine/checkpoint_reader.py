@@ -154,7 +154,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise _not_one(file, error) from error
     if not isinstance(content, Mapping):
         raise _not_one(file, "it holds no dictionary")
-    for key in ("model", "state_dict", "model_state"):
+    for key in ("model", "state_dict", "model_state", "blobs"):  # the last is Caffe2's
         if isinstance(content.get(key), Mapping):
             return {**content, "model": tensors(content[key])}
     return {"model": tensors(content)}

@@ -1,10 +1,14 @@
 """Official checkpoints of detectors: names and shapes, both ways."""
 
+import pickle
+
+import numpy as np
 import pytest
 import torch
 from golden_hosts import HOSTS, STYLE, new_model, official_shapes
 
 from maskrefine.weights import to_official, to_ours
+from segcore.engine.checkpoint_reader import read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("golden")
 
@@ -66,6 +70,14 @@ def test_caffe2_backbones_fill_all_but_the_heads():
     assert own.keys() <= ours.keys()
     assert ours["backbone.layers.3.2.bn3.running_var"].tolist() == [1, 1]
     assert ours["backbone.bn1.running_mean"].tolist() == [0, 0]
+
+
+def test_caffe2_files_are_read(tmp_path):
+    path = tmp_path / "R-50.pkl"
+    blobs = {"conv1_w": np.ones((64, 3, 7, 7), np.float32), "conv1_w_momentum": np.zeros(2)}
+    path.write_bytes(pickle.dumps({"blobs": blobs}))
+    found = to_ours(read_checkpoint(path)["model"])
+    assert found["backbone.conv1.weight"].shape == (64, 3, 7, 7)
 
 
 def test_what_no_network_needs_is_left_out():

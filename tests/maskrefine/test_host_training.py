@@ -68,7 +68,8 @@ def test_gradients_equal_the_published(host):
     parameters = to_official(dict(model.named_parameters()), STYLE[host])
     for name, wanted in settings["grads"].items():
         found = parameters[name].grad.abs().double().sum().item()
-        assert found == pytest.approx(wanted, rel=2e-4), name
+        # offsets' gradients jump where a sample crosses a cell, and cancel in the bias's sum
+        assert found == pytest.approx(wanted, rel=1e-3 if "offset" in name else 1e-4), name
     frozen = [name for name, p in parameters.items() if not p.requires_grad]
     assert len(frozen) == settings["n_frozen_parameters"]
     assert all(name in frozen for name in settings.get("no_grad", ()))
