@@ -82,7 +82,7 @@ def to_ours(state: Mapping[str, Any], head: Mapping[str, Rows] = PLAIN_HEAD) -> 
     for name, value in state.items():
         name = re.sub(r"^(module\.)+", "", name)
         if not DROPPED.search(name):
-            out[_rename(_caffe2_name(name), table, True)] = value
+            out[rename(_caffe2_name(name), table, True)] = value
     return out | _missing_statistics(out)
 
 
@@ -91,10 +91,11 @@ def to_official(
 ) -> dict[str, Any]:
     """Our names -> those of a style, "detectron2" or "mmdet"."""
     table = [*head.get(style, ()), *{"detectron2": DETECTRON2, "mmdet": MMDET}[style]]
-    return {_rename(name, table, False): value for name, value in state.items()}
+    return {rename(name, table, False): value for name, value in state.items()}
 
 
-def _rename(name: str, table: Rows, forward: bool) -> str:
+def rename(name: str, table: Rows, forward: bool) -> str:
+    """An official name -> ours, or ours -> official, by the first row that it begins with."""
     for official, ours in table:
         source, goal = (official, ours) if forward else (ours, official)
         match = re.match(re.escape(source).replace(r"\{\}", r"(\d+)"), name)

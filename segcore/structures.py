@@ -128,11 +128,17 @@ class Targets:
     present: Tensor  # (N, T) bool: the segment shows in that view
     # outlines in input pixels, for detectors of stills; None: there are none, of one or of all
     polygons: list[Polygons | None] | None = None
+    size: Size | None = None  # of the masks without padding; None: they have none
 
     def per_view(self) -> list[Targets]:
         """T still-image targets, each with the segments that show in it."""
         return [
-            Targets(self.labels[on], self.masks[on, t : t + 1], self.present[on, t : t + 1])
+            Targets(
+                self.labels[on],
+                self.masks[on, t : t + 1],
+                self.present[on, t : t + 1],
+                size=self.size,
+            )
             for t, on in enumerate(self.present.T)
         ]
 
@@ -143,6 +149,7 @@ class Targets:
             self.masks.to(device, non_blocking=True),
             self.present.to(device, non_blocking=True),
             self.polygons,
+            self.size,
         )
 
 
@@ -211,7 +218,7 @@ def _pad(targets: Targets, H: int, W: int) -> Targets:
         return targets
     masks = targets.masks.new_zeros(*targets.masks.shape[:2], H, W)
     masks[..., :h, :w] = targets.masks
-    return replace(targets, masks=masks)
+    return replace(targets, masks=masks, size=(h, w))
 
 
 # ---------------------------------------------------------------- out of the model
