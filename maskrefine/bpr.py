@@ -118,7 +118,7 @@ class PatchRefiner:
                 " expected the same; resize the masks to the image first"
             )
         refined = masks.copy()
-        cut = (self._cut(i, mask, _tight(mask), iou_threshold) for i, mask in enumerate(masks))
+        cut = (self._cut(i, mask, None, iou_threshold) for i, mask in enumerate(masks))
         for mask in self._refined(image, cut, numerics):
             _paste(refined[mask.number], mask)
         return refined
@@ -149,8 +149,12 @@ class PatchRefiner:
             page[part] = False
         return refined
 
-    def _cut(self, number: int, mask: np.ndarray, box: np.ndarray, iou: float) -> PatchedMask:
-        return PatchedMask.of(number, mask, box, iou_threshold=iou, size=self.patch_size)
+    def _cut(
+        self, number: int, mask: np.ndarray, box: np.ndarray | None, iou_threshold: float
+    ) -> PatchedMask:
+        return PatchedMask.of(
+            mask, iou_threshold=iou_threshold, size=self.patch_size, number=number, box=box
+        )
 
     def _refined(
         self, image: np.ndarray, cut: Iterable[PatchedMask], numerics: str
@@ -185,14 +189,6 @@ class PatchRefiner:
         with torch.autocast(self.device.type, self.precision, enabled=mixed):
             logits = self.network(given)
         return numerics.probabilities(inside(logits.float()), side, s).cpu().numpy()
-
-
-def _tight(mask: np.ndarray) -> np.ndarray:
-    """(4,) box around a mask (H, W) bool, zeros where it is empty."""
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    if not len(rows):
-        return np.zeros(4, np.int64)
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
 
 
 def _paste(page: np.ndarray, mask: PatchedMask) -> tuple[slice, slice]:

@@ -72,6 +72,14 @@ def _moved(start: np.ndarray, length: int, size: int) -> np.ndarray:
     return np.where(start + size >= length, length - size - 1, np.maximum(start, 0))
 
 
+def tight_box(mask: np.ndarray) -> np.ndarray:
+    """(4,) int64 box around a mask (H, W) bool, zeros where it is empty."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return np.zeros(4, np.int64)
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+
+
 @dataclass(slots=True)
 class PatchedMask:
     """A mask, in the part of the image that its patches cover, and what is known of it anew.
@@ -92,16 +100,22 @@ class PatchedMask:
 
     @classmethod
     def of(
-        cls, number: int, mask: np.ndarray, box: np.ndarray, *, iou_threshold: float, size: int
+        cls,
+        mask: np.ndarray,
+        *,
+        iou_threshold: float,
+        size: int = PATCH_SIZE,
+        number: int = 0,
+        box: np.ndarray | None = None,
     ) -> PatchedMask:
         """Find the patches of a mask.
 
         Args:
             mask: (H, W) bool
-            box: (4,) tight around the mask.
+            box: (4,) tight around the mask, where it is known.
         """
         H, W = mask.shape
-        x0, y0, x1, y1 = (int(edge) for edge in box)
+        x0, y0, x1, y1 = (int(edge) for edge in (tight_box(mask) if box is None else box))
         x0, y0, x1, y1 = max(x0 - 1, 0), max(y0 - 1, 0), min(x1 + 1, W), min(y1 + 1, H)
         boxes = boundary_boxes(
             np.ascontiguousarray(mask[y0:y1, x0:x1]),

@@ -47,6 +47,13 @@ def union(rles: Iterable[Rle]) -> Rle:
     return coco_mask.merge(list(rles))
 
 
+def iou(rles: Sequence[Rle], others: Sequence[Rle]) -> np.ndarray:
+    """(N, M) of each mask with each other mask; nothing with nothing is 0."""
+    if not rles or not others:
+        return np.zeros((len(rles), len(others)))
+    return coco_mask.iou(list(rles), list(others), [0] * len(others))
+
+
 def compress(counts: list[int], size: Size) -> Rle:
     """Run lengths (column-major, zeros first) -> RLE."""
     return coco_mask.frPyObjects({"counts": counts, "size": list(size)}, *size)

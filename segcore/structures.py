@@ -157,7 +157,7 @@ class Targets:
 class Sample:
     """One training or test example: a still (T = 1), an image and its crops, or frames."""
 
-    views: Tensor  # (T, 3, H, W) uint8 RGB
+    views: Tensor  # (T, 3, H, W) uint8 RGB; a patch to refine has its coarse mask as a fourth
     sizes: Tensor  # (T, 2) int64 height and width without padding
     boxes: Tensor  # (T, 4) where each view lies in the original image, x0 y0 x1 y1
     targets: Targets | None
@@ -180,8 +180,8 @@ class Batch:
         height = max(s.views.shape[-2] for s in samples)
         width = max(s.views.shape[-1] for s in samples)
         H, W = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
-        T = samples[0].views.shape[0]
-        images = torch.zeros(len(samples), T, 3, H, W, dtype=torch.uint8)
+        T, channels = samples[0].views.shape[:2]
+        images = torch.zeros(len(samples), T, channels, H, W, dtype=torch.uint8)
         for image, sample in zip(images, samples, strict=True):
             image[..., : sample.views.shape[-2], : sample.views.shape[-1]] = sample.views
         targets = [_pad(s.targets, H, W) for s in samples if s.targets is not None]

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from formulas import PHI, bits, golden_file, key_shapes, picture, weights
+from scenes import quick_network
 
 from maskrefine.bpr import NUMERICS, PatchRefiner, network_input
-from maskrefine.hrnet import VARIANTS, PatchNetwork, Variant
+from maskrefine.hrnet import VARIANTS, PatchNetwork
 from maskrefine.patches import boundary_boxes
 from segcore.errors import ConfigError, DataError
 from segcore.masks import decode, encode
@@ -35,11 +36,7 @@ def network(golden, recorded):
 
 @pytest.fixture(scope="module")
 def small():
-    """Random and quick; says inside and outside about equally often."""
-    torch.manual_seed(3)
-    network = PatchNetwork(Variant(32, 4, 1, (1, 1, 1), 1))
-    torch.nn.init.normal_(network.decode_head.conv_seg.weight)
-    return network
+    return quick_network()
 
 
 @pytest.fixture(scope="module")

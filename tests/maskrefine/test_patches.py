@@ -22,13 +22,8 @@ def masks(arrays):
     return bits(arrays["masks_bits"], H, W)
 
 
-def tight(mask):
-    y, x = mask.nonzero()
-    return np.array([x.min(), y.min(), x.max() + 1, y.max() + 1])
-
-
 def patched(mask, threshold):
-    return PatchedMask.of(0, mask, tight(mask), iou_threshold=float(threshold), size=64)
+    return PatchedMask.of(mask, iou_threshold=float(threshold), size=64)
 
 
 def whole(mask):
@@ -90,7 +85,7 @@ def test_patches_are_the_mask_in_its_boxes(masks):
 def test_exactly_one_half_is_outside():
     mask = np.zeros((100, 100), bool)
     mask[20:60, 20:60] = True
-    cut = PatchedMask.of(0, mask, tight(mask), iou_threshold=0.25, size=64)
+    cut = PatchedMask.of(mask, iou_threshold=0.25, size=64)
     for k in range(len(cut.boxes)):
         cut.add(k, np.full((64, 64), 0.5, np.float32))
     assert not cut.stitched().any()
@@ -98,9 +93,9 @@ def test_exactly_one_half_is_outside():
 
 def test_without_patches_a_mask_stays():
     mask = np.zeros((100, 100), bool)
-    assert PatchedMask.of(0, mask, np.zeros(4), iou_threshold=0.25, size=64).boxes.shape == (0, 4)
+    assert PatchedMask.of(mask, iou_threshold=0.25, size=64).boxes.shape == (0, 4)
     mask[10:50, 10:50] = True
-    small = PatchedMask.of(0, mask[:64], tight(mask), iou_threshold=0.25, size=64)
+    small = PatchedMask.of(mask[:64], iou_threshold=0.25, size=64)
     assert len(small.boxes) == 0
     np.testing.assert_array_equal(small.stitched(), small.pixels)
 

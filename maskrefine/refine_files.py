@@ -1,0 +1,173 @@
+"""Refine all predictions of a file or folder, so that a stopped run can go on."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maskrefine.bpr import PatchRefiner
+from maskrefine.cityscapes_results import cityscapes_files, read_cityscapes_results
+from maskrefine.coco_results import read_coco_results
+from maskrefine.demo_results import demo_files, read_demo_results
+from maskrefine.predictions import ImageId, ImagePredictions, Predictions
+from segcore.data.images import read_image
+from segcore.errors import DataError
+from segcore.evaluation.writers import write_json
+
+RUN = "refinement.txt"  # in the workplace: with what the results there were made
+
+
+@dataclass(frozen=True, slots=True)
+class Refined:
+    """What became of the images of a file."""
+
+    done: int  # now
+    before: int  # by an earlier run
+    missing: tuple[str, ...]  # why images were left out
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Whatever lies there: COCO's results, a folder in Cityscapes' form, or one of the demo's."""
+    if path.is_dir():
+        if cityscapes_files(path):
+            return read_cityscapes_results(path)
+        if demo_files(path):
+            return read_demo_results(path)
+        raise DataError(
+            f"{path}: has no predictions in it; expected Cityscapes' *_pred.txt, or the demo's JSON"
+            " files with instances"
+        )
+    return read_coco_results(path)
+
+
+def refine_predictions(
+    refiner: PatchRefiner,
+    predictions: Predictions,
+    output: Path,
+    picture_of: Callable[[ImagePredictions], Path],
+    *,
+    iou_threshold: float = 0.25,
+    numerics: str = "batch",
+    keep_missing: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Refined:
+    """Refine every image's masks and write them to `output`, in the form that they came in.
+
+    Results are written image by image; started again with the same settings, it goes on. An image
+    that cannot be read does not stop the others; then nothing is joined and DataError says so.
+
+    Args:
+        output: file or folder, another than the input.
+        picture_of: where the image of some predictions lies; DataError where it has none.
+        keep_missing: masks of images that cannot be read stay as they are.
+        progress: is told how many images are done, of how many.
+    """
+    check_output(predictions, output)
+    settings = _settings(refiner, predictions, iou_threshold, numerics)
+    _begin(predictions.workplace(output), settings)
+    left = [image for image in predictions.images if not predictions.done(output, image)]
+    before, missing = len(predictions.images) - len(left), []
+    unrefined: list[ImageId] = []
+    for i, (image, found, pixels) in enumerate(_ahead(predictions, left, picture_of)):
+        if isinstance(pixels, DataError):
+            missing.append(str(pixels))
+            unrefined.append(image)
+        else:
+            height, width = pixels.shape[:2]
+            found.check_size((height, width))
+            masks = refiner.refine_rles(pixels, found.masks, iou_threshold, numerics)
+            predictions.write(output, found.with_masks(masks))
+        progress(before + i + 1, len(predictions.images))
+    if missing and not keep_missing:
+        raise DataError(
+            f"{len(missing)} of {len(predictions.images)} images cannot be read, first:"
+            f" {missing[0]}; all others are done and kept: put the images there and start again,"
+            " or have the masks of missing images kept as they are"
+        )
+    for image in unrefined:
+        predictions.write(output, predictions.read(image))
+    predictions.join(output)
+    return Refined(len(left) - len(missing), before, tuple(missing))
+
+
+def check_output(predictions: Predictions, output: Path) -> None:
+    """DataError where the results would replace the predictions, or something else."""
+    source, goal = predictions.path.resolve(), output.resolve()
+    if source == goal or source in goal.parents or goal in source.parents:
+        raise DataError(
+            f"{output}: the results would lie among the predictions {predictions.path} that they"
+            " are made from; name another output"
+        )
+    if predictions.path.is_file() and output.exists():
+        raise DataError(
+            f"{output}: exists already; remove it to refine again, or name another output"
+        )
+
+
+def _settings(
+    refiner: PatchRefiner, predictions: Predictions, iou_threshold: float, numerics: str
+) -> dict[str, Any]:
+    """All that the results depend on."""
+    checksum = 0
+    for tensor in refiner.network.state_dict().values():
+        checksum = zlib.crc32(tensor.detach().cpu().contiguous().numpy().tobytes(), checksum)
+    return {
+        "predictions": str(predictions.path.resolve()),
+        "images": len(predictions.images),
+        "weights": f"{checksum:08x}",
+        "patch_size": refiner.patch_size,
+        "precision": str(refiner.precision),
+        "iou_threshold": iou_threshold,
+        "numerics": numerics,
+    }
+
+
+def _begin(workplace: Path, settings: dict[str, Any]) -> None:
+    """Note the settings; DataError where a run with others has begun there."""
+    file = workplace / RUN
+    if not file.exists():
+        write_json(file, settings)
+        return
+    try:
+        noted = json.loads(file.read_text())
+    except ValueError as error:
+        raise DataError(f"{file}: cannot be read ({error}); remove {workplace}") from None
+    differing = [k for k, value in settings.items() if noted.get(k) != value]
+    if differing:
+        told = ", ".join(f"{k} {noted.get(k)!r}, now {settings[k]!r}" for k in differing)
+        raise DataError(
+            f"{workplace}: holds results of a run with other settings ({told}); remove it, or name"
+            " another output"
+        )
+
+
+def _ahead(
+    predictions: Predictions,
+    images: Sequence[ImageId],
+    picture_of: Callable[[ImagePredictions], Path],
+) -> Iterator[tuple[ImageId, ImagePredictions, np.ndarray | DataError]]:
+    """Predictions and pixels of every image; the next one is read while one is worked on."""
+
+    def load(image: ImageId) -> tuple[ImageId, ImagePredictions, np.ndarray | DataError]:
+        found = predictions.read(image)
+        try:
+            return image, found, read_image(picture_of(found))
+        except DataError as error:
+            return image, found, error
+
+    with ThreadPoolExecutor(1) as pool:
+        following = [pool.submit(load, image) for image in images[:1]]
+        for image in [*images[1:], None]:
+            if not following:
+                return
+            current = following.pop()
+            if image is not None:
+                following.append(pool.submit(load, image))
+            yield current.result()
