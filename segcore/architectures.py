@@ -1,8 +1,9 @@
 """The architectures by name: who builds them, and which sections of the config they read.
 
 An own one is "package.module:function" in MODEL.META_ARCHITECTURE; its module may have SECTIONS, a
-mapping from dotted names to dataclasses, e.g. {"MODEL.MINE": Mine}. A section in the place of one
-that is there already is a subclass of it.
+mapping from dotted names to dataclasses, e.g. {"MODEL.MINE": Mine}, and with
+`**mask2former.schema.SECTIONS` in it those of another. A section in the place of one of the
+framework's is a subclass of it.
 """
 
 from __future__ import annotations
@@ -81,7 +82,6 @@ class Schema:
     built: bool
 
 
-@cache
 def schema_of(name: str) -> Schema:
     """The schema of a name of the table, or of "package.module:function", which is imported.
 
@@ -138,6 +138,8 @@ def _extended(base: type[Any], sections: Mapping[str, type], above: str) -> type
         if rest:
             inside.setdefault(name, {})[rest] = section
             continue
+        if not is_dataclass(section):
+            raise ConfigError(f"SECTIONS: {above}{name} is {section!r}; expected a dataclass")
         if name in here and not issubclass(section, here[name]):
             raise ConfigError(
                 f"SECTIONS: {above}{name} is there already; a section in its place is a subclass of"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -26,9 +27,11 @@ def import_from(path: str, key: str) -> Any:
     """What "package.module:function" names.
 
     Args:
-        key: of the config where it stands, for the message of a ConfigError: no such module on
-            Python's path, or nothing of that name in it.
+        key: of the config where it stands, for the message of a ConfigError: no such path, no such
+            module on Python's path, or nothing of that name in it.
     """
+    if not re.fullmatch(r"\w+(\.\w+)*:\w+", path):
+        raise ConfigError(f"{key} is {path!r}; expected package.module:function")
     module_name, _, attribute = path.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -38,7 +41,8 @@ def import_from(path: str, key: str) -> Any:
             " PYTHONPATH?"
         ) from None
     if not hasattr(module, attribute):
-        raise ConfigError(f"{key} {path!r}: {module.__file__} has no {attribute}")
+        where = getattr(module, "__file__", None) or module_name
+        raise ConfigError(f"{key} {path!r}: {where} has no {attribute}")
     return getattr(module, attribute)
 
 

@@ -95,10 +95,12 @@ def test_a_stored_config_imports_nothing(key, value):
     [
         ("outside.missing:build", "cannot be imported: No module named 'outside.missing'"),
         ("outside.pixels:missing", "pixels.py has no missing"),
+        (":build", "expected package.module:function"),
+        ("..pixels:build", "expected package.module:function"),
     ],
 )
 def test_an_import_path_that_leads_nowhere_raises(name, message):
-    with pytest.raises(ConfigError, match=f"META_ARCHITECTURE '{name}'.*{message}"):
+    with pytest.raises(ConfigError, match=f"META_ARCHITECTURE .*'{name}'.*{message}"):
         load_config(None, ["MODEL.META_ARCHITECTURE", name])
 
 
@@ -123,6 +125,17 @@ def test_an_own_architecture_trains_and_is_evaluated(catalog):
     evaluator = SemanticEvaluator(train_metadata(cfg))
     metrics = evaluate(task, batches_of(cfg, task, "tiny_semantic", fabric), [evaluator], fabric)
     assert metrics["mIoU"] > 80
+
+
+def test_an_architecture_builds_on_another_and_its_sections(root, catalog):
+    opts = ["MODEL.META_ARCHITECTURE", "outside.weighted:build", "MODEL.WEIGHTED.MASKS", "0.0"]
+    cfg = load_config(root / TINY, [*opts, "DATASETS.CATALOGS", f"[{catalog}]"])
+    assert cfg.MODEL.MASK_FORMER.NUM_OBJECT_QUERIES == 8
+    task = build_task(cfg)
+    batch = next(train_batches(cfg, task, Fabric(accelerator="cpu", devices=1)))
+    outputs = task.model(batch.images, batch.sizes)
+    losses = task.losses(outputs, batch.targets, batch.counts())
+    assert losses["loss_mask"] == 0 < losses["loss_ce"]
 
 
 def test_networks_of_ones_own_take_the_place_of_ours(root, catalog):
