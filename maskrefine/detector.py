@@ -80,9 +80,10 @@ class TwoStage(nn.Module):
         inside = sizes[:, 0].to(images.device, torch.float32, non_blocking=True)  # (B, 2)
         said = self.rpn(pyramid)
         proposed = self.rpn.choose(said, inside, training=targets is not None)
+        features = [x.contiguous() for x in pyramid[:4]]  # as pooling reads them: copied once
         if targets is None:
-            return self._detect(pyramid[:4], proposed, inside)
-        return self._train(pyramid[:4], said, proposed, inside, targets)
+            return self._detect(features, proposed, inside)
+        return self._train(features, said, proposed, inside, targets)
 
     def pyramid(self, images: Tensor, sizes: Tensor) -> list[Tensor]:
         """p2..p6 of a batch."""

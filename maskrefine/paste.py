@@ -17,7 +17,14 @@ BUDGET = 1 << 25  # pixels of the masks that are made together on a device
 
 
 @torch.inference_mode()
-def paste(probabilities: Tensor, boxes: Tensor, size: Size, threshold: float = 0.5) -> list[Rle]:
+def paste(
+    probabilities: Tensor,
+    boxes: Tensor,
+    size: Size,
+    *,
+    threshold: float = 0.5,
+    together: int | None = None,
+) -> list[Rle]:
     """R masks at the image's size.
 
     Args:
@@ -25,10 +32,11 @@ def paste(probabilities: Tensor, boxes: Tensor, size: Size, threshold: float = 0
         boxes: (R, 4) in pixels of the image; a box without area has no pixel.
         size: height and width of the image.
         threshold: one half or more: then no pixel outside a box reaches it.
+        together: how many masks are made at a time; None: as suits the device.
     """
     H, W = size
-    # alone on a CPU, where a mask's box is small; elsewhere launches cost more than pixels
-    together = 1 if probabilities.device.type == "cpu" else max(1, BUDGET // (H * W))
+    if together is None:  # alone on a CPU, where boxes are small; elsewhere launches cost more
+        together = 1 if probabilities.device.type == "cpu" else max(1, BUDGET // (H * W))
     rles: list[Rle] = []
     for start in range(0, len(boxes), together):
         masks, where = (x[start : start + together] for x in (probabilities, boxes))

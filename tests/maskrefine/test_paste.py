@@ -1,6 +1,7 @@
 """Masks of boxes become masks of images."""
 
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -17,7 +18,8 @@ def sampled(mask, box, H, W):
     return F.grid_sample(mask[None, None], grid, align_corners=False)[0, 0]
 
 
-def test_pasted_masks_equal_grid_sampling():
+@pytest.mark.parametrize("together", [None, 4])
+def test_pasted_masks_equal_grid_sampling(together):
     torch.manual_seed(0)
     H, W = 60, 90
     boxes = torch.tensor([
@@ -26,7 +28,8 @@ def test_pasted_masks_equal_grid_sampling():
     ])  # fmt: skip
     masks = F.interpolate(torch.rand(len(boxes), 1, 5, 5), 28, mode="bilinear")[:, 0]
     masks[1] = 1
-    for rle, mask, box in zip(paste(masks, boxes, (H, W)), masks, boxes, strict=True):
+    pasted = paste(masks, boxes, (H, W), together=together)
+    for rle, mask, box in zip(pasted, masks, boxes, strict=True):
         wanted = sampled(mask, box, H, W)
         sure = (wanted - 0.5).abs() > 1e-6
         assert rle["size"] == [H, W]
@@ -41,7 +44,8 @@ def test_a_full_mask_fills_its_box_and_none_gives_none():
     assert paste(torch.ones(0, 28, 28), torch.zeros(0, 4), (40, 50)) == []
 
 
-def test_boxes_without_area_or_outside_have_no_pixel():
+@pytest.mark.parametrize("together", [None, 3])
+def test_boxes_without_area_or_outside_have_no_pixel(together):
     boxes = torch.tensor([[10.0, 10.0, 10.0, 20.0], [10.5, 5.5, 10.5, 5.5], [60.0, 5.0, 80.0, 9.0]])
-    rles = paste(torch.ones(3, 28, 28), boxes, (40, 50))
+    rles = paste(torch.ones(3, 28, 28), boxes, (40, 50), together=together)
     assert mask_io.area(rles).tolist() == [0, 0, 0]
