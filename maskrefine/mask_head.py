@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from maskrefine.layers import cross_entropy, mean, own_class
 from maskrefine.numerics import Numerics
 from maskrefine.regions import pool, pyramid_levels
 from maskrefine.targets import mask_targets
@@ -44,9 +44,7 @@ class PlainMaskHead(nn.Module):
 
     def forward(self, features: list[Tensor], regions: Regions) -> Regions:
         """p2..p5 (B, C, h, w) -> `logits` (R, 1, 28, 28) of each region's class."""
-        logits = self.all_classes(features, regions)
-        rows = torch.arange(len(logits), device=logits.device)
-        logits = logits[rows, regions.labels][:, None]
+        logits = own_class(self.all_classes(features, regions), regions.labels)
         training = regions.matched is not None
         return replace(
             regions,
@@ -69,5 +67,4 @@ def mask_losses(
     """Mean binary cross-entropy of the masks inside their boxes; 0 without a region."""
     logits = regions.logits[-1]
     truth = mask_targets(regions, targets, logits.shape[-1], least_side=least_side)
-    total = F.binary_cross_entropy_with_logits(logits[:, 0], truth.float(), reduction="sum")
-    return {"loss_mask": total / max(1, truth.numel())}
+    return {"loss_mask": mean(cross_entropy(logits[:, 0], truth))}

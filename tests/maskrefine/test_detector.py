@@ -14,12 +14,16 @@ from maskrefine.mask_head import PlainMaskHead, mask_losses
 from maskrefine.numerics import NUMERICS
 from maskrefine.postprocess import DetectionResults
 from maskrefine.proposals import RegionProposals
+from maskrefine.refinemask import RefineMaskHead
+from maskrefine.refinemask_losses import refinemask_losses
 from maskrefine.resnet import ResNet
+from maskrefine.transfiner import TransfinerHead
+from maskrefine.transfiner_losses import transfiner_losses
 from segcore import masks as mask_io
 from segcore.nn.swin import Swin
 from segcore.structures import Batch, Frame, Polygons, Record, Sample, Targets
 
-K = 3
+K, C = 3, 32  # classes, channels
 each_style = pytest.mark.parametrize("style", NUMERICS)
 
 
@@ -42,10 +46,10 @@ def detector(style="detectron2", backbone=None, **options):
     backbone = backbone or Pyramid()
     model = TwoStage(
         backbone=backbone,
-        neck=FPN(backbone.channels, 16, fill=numerics.fill),
-        rpn=RegionProposals(16, numerics=numerics, train=(200, 100), test=(100, 50)),
-        box_head=BoxHead(16, num_classes=K, numerics=numerics, hidden=32, **options),
-        mask_head=PlainMaskHead(16, num_classes=K, numerics=numerics),
+        neck=FPN(backbone.channels, C, fill=numerics.fill),
+        rpn=RegionProposals(C, numerics=numerics, train=(200, 100), test=(100, 50)),
+        box_head=BoxHead(C, num_classes=K, numerics=numerics, hidden=32, **options),
+        mask_head=PlainMaskHead(C, num_classes=K, numerics=numerics),
         pixel_mean=(123.675, 116.28, 103.53),
         pixel_std=(58.395, 57.12, 57.375),
     )
@@ -172,6 +176,32 @@ def test_half_precision_finds_what_float32_does():
         half.regions.scores[:5], whole.regions.scores[:5], rtol=0.02, atol=0.02
     )
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+REFINERS = {
+    "transfiner": ("detectron2", lambda: TransfinerHead(num_classes=K, dim=C), transfiner_losses),
+    "refinemask": ("mmdet", lambda: RefineMaskHead(num_classes=K, dim=C), refinemask_losses),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REFINERS)
+def test_a_refiner_takes_the_mask_heads_place(name):
+    style, make, its_losses = REFINERS[name]
+    model, _ = detector(style, score_threshold=0.2)
+    model.mask_head = make()
+    losses = DetectorLosses(numerics=NUMERICS[style], mask_losses=its_losses)
+    batch = batch_of([(96, 128), (90, 100)])
+    for targets in ([nothing(), square(20, 30, 40, polygon=True)], [nothing(), nothing()]):
+        model.zero_grad()
+        found = losses(model(batch.images, batch.sizes, targets), targets)
+        sum(found.values()).backward()
+        assert all(value.isfinite() for value in found.values())
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    with torch.no_grad():
+        outputs = model.eval()(batch.images, batch.sizes)
+    assert outputs.regions.probabilities.shape[1:] == (112, 112)
+    assert all(r.instances.masks for r in DetectionResults()(outputs, batch))
 
 
 @pytest.mark.parametrize("make", [

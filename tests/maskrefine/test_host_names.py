@@ -1,5 +1,6 @@
 """Official checkpoints of detectors: names and shapes, both ways."""
 
+import json
 import pickle
 
 import numpy as np
@@ -7,6 +8,10 @@ import pytest
 import torch
 from golden_hosts import HOSTS, STYLE, new_model, official_shapes
 
+from maskrefine import refinemask, transfiner
+from maskrefine.official_names import inside_detector
+from maskrefine.refinemask import RefineMaskHead
+from maskrefine.transfiner import TransfinerHead
 from maskrefine.weights import to_official, to_ours
 from segcore.engine.checkpoint_reader import read_checkpoint
 
@@ -31,6 +36,28 @@ def test_names_and_shapes_equal_the_official_both_ways(host):
 def official_values(own, official):
     """(our name, tensor) by the order of the two dictionaries, which renaming keeps."""
     return zip(own, official.values(), strict=True)
+
+
+@pytest.mark.parametrize(("host", "head", "rows", "place", "recorded"), [
+    ("d2_r50", TransfinerHead, transfiner.OFFICIAL, "roi_heads.", "transfiner"),
+    ("mm_r50", RefineMaskHead, refinemask.OFFICIAL, "roi_head.mask_head.", "refinemask"),
+])  # fmt: skip
+def test_names_of_refined_detectors_equal_the_official_both_ways(
+    golden, host, head, rows, place, recorded
+):
+    names = {STYLE[host]: inside_detector(rows, place)}
+    with torch.device("meta"):
+        model = new_model(host)
+        model.mask_head = head(num_classes=80)
+    own = model.state_dict()
+    official = to_official(own, STYLE[host], names)
+    wanted = {k: v for k, v in official_shapes(host).items() if ".mask_head." not in k}
+    keys = json.loads((golden / "refiners" / f"{recorded}.keys.json").read_text())
+    wanted |= {place + name: shape for name, shape in keys.items()}
+    assert {name: list(value.shape) for name, value in official.items()} == wanted
+    again = to_ours(official, names)
+    assert again.keys() == own.keys()
+    assert all(again[name] is value for name, value in official_values(own, official))
 
 
 def test_names_of_swin_hosts_are_read():
