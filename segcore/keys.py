@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
 from math import inf
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from segcore.errors import ConfigError
 
@@ -77,7 +77,7 @@ def sizes(*default: int) -> Any:
     """A size in pixels, or a list of sizes to choose from: the one kind of key with two types."""
 
     def fault(value: Any) -> str:
-        given = value if isinstance(value, list) else [value]
+        given = cast(list[Any], value if isinstance(value, list) else [value])
         if given and all(type(size) is int and size > 0 for size in given):
             return ""
         return "expected a size in pixels, or a list of sizes to choose from"
@@ -126,7 +126,8 @@ def ignored_keys(section: type) -> frozenset[str]:
 
 def _field(default: Any, rule: Rule) -> Any:
     if isinstance(default, list):
-        return field(default_factory=default.copy, metadata={"rule": rule})
+        values = cast(list[Any], default)
+        return field(default_factory=values.copy, metadata={"rule": rule})
     return field(default=default, metadata={"rule": rule})
 
 

@@ -39,7 +39,7 @@ def built(root, name, *opts):
         ("MODEL.MASK_FORMER.TRANSFORMER_DECODER_NAME", "StandardTransformerDecoder"),
     ],
 )
-def test_what_cannot_be_built_is_refused_by_its_key(root: Path, key, value):
+def test_what_cannot_be_built_raises_and_names_its_key(root: Path, key, value):
     with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
         built(root, PANOPTIC, key, value)
 
@@ -111,7 +111,7 @@ def test_semantic_only_models_resize_their_scores_late(root: Path, name, late, f
     assert (post.semantic, post.panoptic, post.instances) == flags
 
 
-def test_a_pad_size_that_cuts_images_is_told(root, caplog):
+def test_a_pad_size_that_cuts_images_warns(root, caplog):
     """The published transforms cut what is larger than SIZE_DIVISIBILITY."""
     built(root, PANOPTIC, "INPUT.DATASET_MAPPER_NAME", "mask_former_panoptic")
     small = ["INPUT.MIN_SIZE_TRAIN", "320", "INPUT.DATASET_MAPPER_NAME", "mask_former_panoptic"]
