@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from segcore.errors import ConfigError
+from segcore.errors import ConfigError, UserError
 
 Choice = TypeVar("Choice")
 
@@ -23,26 +23,27 @@ def is_imported(path: str) -> bool:
     return path.partition(":")[0] in sys.modules
 
 
-def import_from(path: str, key: str) -> Any:
+def import_from(path: str, key: str, error: type[UserError] = ConfigError) -> Any:
     """What "package.module:function" names.
 
     Args:
-        key: of the config where it stands, for the message of a ConfigError: no such path, no such
-            module on Python's path, or nothing of that name in it.
+        key: of the config where it stands, or what else names it, for the message of the error:
+            no such path, no such module on Python's path, or nothing of that name in it.
+        error: the kind of it.
     """
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", path):
-        raise ConfigError(f"{key} is {path!r}; expected package.module:function")
+        raise error(f"{key} is {path!r}; expected package.module:function")
     module_name, _, attribute = path.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{key} {path!r} cannot be imported: {error}; is the folder of the package on"
+    except ModuleNotFoundError as problem:
+        raise error(
+            f"{key} {path!r} cannot be imported: {problem}; is the folder of the package on"
             " PYTHONPATH?"
         ) from None
     if not hasattr(module, attribute):
         where = getattr(module, "__file__", None) or module_name
-        raise ConfigError(f"{key} {path!r}: {where} has no {attribute}")
+        raise error(f"{key} {path!r}: {where} has no {attribute}")
     return getattr(module, attribute)
 
 

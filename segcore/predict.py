@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from segcore.build.data import catalogs, data_root, known_classes
+from segcore.build.data import catalog, known_classes
 from segcore.build.task import build_task
 from segcore.config import Config, load_config
 from segcore.contracts import Task
-from segcore.data.catalog import dataset_metadata
 from segcore.data.images import read_image
 from segcore.engine.device import choose_device
 from segcore.engine.weights import load_weights, read_checkpoint
@@ -150,4 +149,4 @@ def _metadata(cfg: Config, checkpoint: dict[str, Any]) -> Metadata:
             "DATASETS.TRAIN is empty and the checkpoint names no classes; name the data set that"
             " the model was trained on, e.g. DATASETS.TRAIN '[coco_2017_train_panoptic]'"
         )
-    return dataset_metadata(names[0], data_root(), catalogs(cfg))
+    return catalog(cfg).metadata(names[0])

@@ -14,7 +14,16 @@ MAY_IMPORT = {  # the packages; segcore/cli, tools/ and train_net.py stand above
     "maskrefine": {"segcore"},
 }
 TOP = ("segcore.cli", "tools", "train_net")
-GROUND = {"structures", "contracts", "errors", "labels", "masks", "shipped", "whole_file"}
+GROUND = {
+    "structures",
+    "contracts",
+    "errors",
+    "labels",
+    "masks",
+    "shipped",
+    "whole_file",
+    "import_path",
+}
 INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "errors": set(),
     "shipped": {"errors"},

@@ -11,6 +11,7 @@ from tiny import make_dataset
 
 from mask2former.decoder import MaskedDecoder
 from segcore.build import solver
+from segcore.build.data import catalog as catalog_of
 from segcore.build.data import test_batches as batches_of
 from segcore.build.data import train_batches, train_metadata
 from segcore.build.task import build_task
@@ -118,12 +119,15 @@ def test_an_own_architecture_trains_and_is_evaluated(catalog):
     cfg = load_config(None, [*OWN, *(word for pair in given.items() for word in pair)])
     torch.manual_seed(0)
     fabric = Fabric(accelerator="cpu", devices=1)
-    task = build_task(cfg)
+    sets = catalog_of(cfg)
+    task = build_task(cfg, train_metadata(cfg, sets))
     optimizer, schedule = solver.build_optimizer(cfg, task)
     trainer = Trainer(task, optimizer, schedule, fabric, clipping=solver.clipping(cfg))
-    trainer.fit(train_batches(cfg, task, fabric), 15, [])
-    evaluator = SemanticEvaluator(train_metadata(cfg))
-    metrics = evaluate(task, batches_of(cfg, task, "tiny_semantic", fabric), [evaluator], fabric)
+    trainer.fit(train_batches(cfg, task, sets, fabric), 15, [])
+    evaluator = SemanticEvaluator(task.metadata)
+    metrics = evaluate(
+        task, batches_of(cfg, task, sets, "tiny_semantic", fabric), [evaluator], fabric
+    )
     assert metrics["mIoU"] > 80
 
 
@@ -132,7 +136,7 @@ def test_an_architecture_builds_on_another_and_its_sections(root, catalog):
     cfg = load_config(root / TINY, [*opts, "DATASETS.CATALOGS", f"[{catalog}]"])
     assert cfg.MODEL.MASK_FORMER.NUM_OBJECT_QUERIES == 8
     task = build_task(cfg)
-    batch = next(train_batches(cfg, task, Fabric(accelerator="cpu", devices=1)))
+    batch = next(train_batches(cfg, task, catalog_of(cfg), Fabric(accelerator="cpu", devices=1)))
     outputs = task.model(batch.images, batch.sizes)
     losses = task.losses(outputs, batch.targets, batch.counts())
     assert losses["loss_mask"] == 0 < losses["loss_ce"]

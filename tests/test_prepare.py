@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 import pytest
+from loading import load
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from segcore.data.catalog import load_dataset
 from segcore.labels import read_ids, read_png, semantic_map
 
 WALL, BED, PERSON = 1, 8, 13  # in the label images; 0 is other
@@ -46,7 +46,7 @@ def prepare(root, folder, name, *flags):
 
 def test_ade20k_semantic(ade, root):
     assert prepare(ade, root, "ade20k_sem_seg", "--workers", "1").returncode == 0
-    metadata, records = load_dataset("ade20k_sem_seg_val", ade)
+    metadata, records = load("ade20k_sem_seg_val", ade)
     truth = semantic_map(records[0].frames[0], metadata)
     assert truth[:2].max() == -1
     assert [metadata.classes[k] for k in np.unique(truth[2:])] == ["wall", "bed", "person"]
@@ -54,7 +54,7 @@ def test_ade20k_semantic(ade, root):
 
 def test_ade20k_instances(ade, root):
     assert prepare(ade, root, "ade20k_ins_seg", "--workers", "1").returncode == 0
-    metadata, records = load_dataset("ade20k_instance_train", ade)
+    metadata, records = load("ade20k_instance_train", ade)
     found = records[0].frames[0].segments
     assert [metadata.classes[s.category] for s in found] == ["bed", "bed", "person"]
     assert [s.area for s in found] == [28, 24, 48]
@@ -67,7 +67,7 @@ def test_ade20k_instances(ade, root):
 def test_ade20k_panoptic(ade, root):
     assert prepare(ade, root, "ade20k_sem_seg", "--workers", "1").returncode == 0
     assert prepare(ade, root, "ade20k_pan_seg", "--workers", "2").returncode == 0
-    metadata, records = load_dataset("ade20k_panoptic_val", ade)
+    metadata, records = load("ade20k_panoptic_val", ade)
     frame = records[0].frames[0]
     ids = read_ids(frame.panoptic)
     names = [metadata.classes[s.category] for s in frame.segments]

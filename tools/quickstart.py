@@ -17,7 +17,7 @@ from pathlib import Path
 
 from draw_scenes import draw_all
 
-from segcore.data.catalog import load_dataset
+from segcore.data.catalog import Catalog
 from segcore.data.images import read_image
 from segcore.evaluation.writers import write_json, write_png
 from segcore.predict import Predictor
@@ -39,8 +39,8 @@ def train(out: Path, opts: list[str]) -> None:
 def pictures(out: Path, opts: list[str]) -> list[Path]:
     """Input, ground truth and prediction side by side, for scenes never trained on."""
     predictor = Predictor(CONFIG, out / "model_final.pth", opts)
-    catalog = [out / "data" / "scenes.yaml"]
-    metadata, records = load_dataset("scenes_val", out / "data", catalog)
+    catalog = Catalog(out / "data", [out / "data" / "scenes.yaml"])
+    metadata, records = catalog.metadata("scenes_val"), catalog.read("scenes_val")
     written = []
     for record in records[:NUM_PICTURES]:
         image = read_image(record.frames[0].file)

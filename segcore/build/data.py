@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from segcore.architectures import KEY, architecture
+from segcore.build.views import TARGETS
 from segcore.config import Config
 from segcore.contracts import Task
-from segcore.data.catalog import dataset_metadata, load_dataset
+from segcore.data.catalog import Catalog
 from segcore.data.loader import TestLoader, train_loader
 from segcore.data.store import Records
 from segcore.engine.launch import Fabric
@@ -26,12 +27,12 @@ def data_root() -> Path:
     return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
 
 
-def catalogs(cfg: Config) -> list[Path]:
-    """Further catalogue files of the user."""
-    return [Path(path).expanduser() for path in cfg.DATASETS.CATALOGS]
+def catalog(cfg: Config) -> Catalog:
+    """All data sets, those of the user's own catalogue files included; made once and handed on."""
+    return Catalog(data_root(), [Path(path).expanduser() for path in cfg.DATASETS.CATALOGS])
 
 
-def train_metadata(cfg: Config) -> Metadata:
+def train_metadata(cfg: Config, catalog: Catalog) -> Metadata:
     """Classes of the first training set, or of the first test set where there is none."""
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     if not names:
@@ -39,7 +40,7 @@ def train_metadata(cfg: Config) -> Metadata:
             "DATASETS.TRAIN is empty; name a data set of the catalogue, or give the path of an"
             " annotation file"
         )
-    return dataset_metadata(names[0], data_root(), catalogs(cfg))
+    return catalog.metadata(names[0])
 
 
 def known_classes(cfg: Config) -> Metadata | None:
@@ -48,49 +49,56 @@ def known_classes(cfg: Config) -> Metadata | None:
     return import_from(path, KEY)(cfg) if path else None
 
 
-def train_records(cfg: Config) -> Records:
+def train_records(cfg: Config, task: Task, catalog: Catalog) -> Records:
     """Records of all training sets, those without a usable segment left out."""
     if not cfg.DATASETS.TRAIN:
         raise ConfigError("DATASETS.TRAIN is empty; there is nothing to train on")
-    loaded = [load_dataset(name, data_root(), catalogs(cfg)) for name in cfg.DATASETS.TRAIN]
-    first = loaded[0][0]
-    for metadata, records in loaded:
+    first, parts = catalog.metadata(cfg.DATASETS.TRAIN[0]), []
+    for name in cfg.DATASETS.TRAIN:
+        metadata, records = catalog.metadata(name), catalog.read(name)
         if metadata.classes != first.classes:
             raise ConfigError(
                 f"{metadata.name} and {first.name} have different classes; data sets that are"
                 " trained together need the same classes in the same order"
             )
-        _check_targets(cfg, metadata, records, first)
-    kept = Records.join([records for _, records in loaded])
+        _check_needs(cfg, task, records, metadata=metadata, first=first)
+        parts.append(records)
+    records = Records.join(parts)
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
-        kept = kept.take(kept.usable)
-    if not kept.usable.any():
+        records = records.take(records.usable)
+    if not records.usable.any():
         raise DataError(
             f"{', '.join(cfg.DATASETS.TRAIN)}: no image has an annotation that is not a crowd;"
             " there is nothing to train on"
         )
-    return kept
+    return records
 
 
-def _check_targets(cfg: Config, metadata: Metadata, records: Records, first: Metadata) -> None:
-    """Refuse a training set that does not hold what the mapper makes targets of."""
-    name, mapper = metadata.name, f"INPUT.DATASET_MAPPER_NAME {cfg.INPUT.DATASET_MAPPER_NAME}"
-    if ":" in cfg.MODEL.META_ARCHITECTURE or not records.usable.any():
-        return  # an own architecture reads what it likes
-    crops = cfg.MODEL.META_ARCHITECTURE == "CropFormer"  # which has its own mapper
-    if crops or cfg.INPUT.DATASET_MAPPER_NAME != "mask_former_semantic":
+def _check_needs(
+    cfg: Config, task: Task, records: Records, *, metadata: Metadata, first: Metadata
+) -> None:
+    """Refuse a training set that does not hold what the task is trained on.
+
+    Args:
+        metadata: of this training set.
+        first: of the first one, by which all label images are read.
+    """
+    if task.needs == "either" or not records.usable.any():
+        return
+    name, mapper = metadata.name, cfg.INPUT.DATASET_MAPPER_NAME
+    model = f"{cfg.MODEL.META_ARCHITECTURE} with INPUT.DATASET_MAPPER_NAME {mapper}"
+    if task.needs == "segments":
         if not any(record.frames[0].segments for record in records):
             raise ConfigError(
-                f"{'CropFormer' if crops else mapper} needs segments, but {name} has label images"
-                " alone; train MaskFormer with INPUT.DATASET_MAPPER_NAME mask_former_semantic, or"
-                " give COCO instances or COCO panoptic data"
+                f"{model} needs segments, but {name} has label images alone; give COCO instances"
+                f" or COCO panoptic data, or train on label images: {_mappers(labels=True)}"
             )
         return
     frame = records[0].frames[0]
     if frame.semantic is None and frame.panoptic is None:
         raise ConfigError(
-            f"{mapper} needs label images or panoptic PNGs, but {name} has neither; set it to"
-            " mask_former_instance or coco_instance_lsj"
+            f"{model} needs label images or panoptic PNGs, but {name} has neither; to train on"
+            f" segments set it to {_mappers(labels=False)}"
         )
     ours, theirs = ((m.label_map, m.ignore_label) for m in (first, metadata))
     if frame.semantic is not None and ours != theirs:
@@ -101,7 +109,14 @@ def _check_targets(cfg: Config, metadata: Metadata, records: Records, first: Met
         )
 
 
-def train_batches(cfg: Config, task: Task, fabric: Fabric, start: int = 0) -> Iterator[Batch]:
+def _mappers(*, labels: bool) -> str:
+    """Those that make targets of label images, or of segments."""
+    return " or ".join(name for name, kind in TARGETS.items() if (kind == "semantic") == labels)
+
+
+def train_batches(
+    cfg: Config, task: Task, catalog: Catalog, fabric: Fabric, start: int = 0
+) -> Iterator[Batch]:
     """Endless batches of this rank; `start` optimizer steps have been done already."""
     parts = fabric.world_size * cfg.SOLVER.ACCUMULATE
     if cfg.SOLVER.IMS_PER_BATCH % parts:
@@ -110,7 +125,7 @@ def train_batches(cfg: Config, task: Task, fabric: Fabric, start: int = 0) -> It
             f" {fabric.world_size} processes x {cfg.SOLVER.ACCUMULATE} accumulated batches"
         )
     return train_loader(
-        train_records(cfg),
+        train_records(cfg, task, catalog),
         task.views,
         batch_size=cfg.SOLVER.IMS_PER_BATCH // parts,
         seed=max(cfg.SEED, 0),  # below 0 train_net.py has drawn one
@@ -122,11 +137,12 @@ def train_batches(cfg: Config, task: Task, fabric: Fabric, start: int = 0) -> It
     )
 
 
-def test_batches(cfg: Config, task: Task, name: str, fabric: Fabric) -> TestLoader:
+def test_batches(
+    cfg: Config, task: Task, catalog: Catalog, name: str, fabric: Fabric
+) -> TestLoader:
     """One pass over this rank's share of a data set."""
-    _, records = load_dataset(name, data_root(), catalogs(cfg))
     return TestLoader(
-        records,
+        catalog.records(name),
         task.views,
         batch_size=cfg.TEST.BATCH_SIZE,
         rank=fabric.global_rank,
@@ -135,15 +151,12 @@ def test_batches(cfg: Config, task: Task, name: str, fabric: Fabric) -> TestLoad
     )
 
 
-test_batches.__test__ = False  # type: ignore[attr-defined]  # not one of pytest's
-
-
-def test_metadata(cfg: Config, name: str, trained: Metadata) -> Metadata:
-    """Of a test set; refused where its classes are not those that the model was trained on."""
-    metadata = dataset_metadata(name, data_root(), catalogs(cfg))
-    if known_classes(cfg):
+def test_metadata(task: Task, catalog: Catalog, name: str) -> Metadata:
+    """Of a test set; refused where its classes are not those of the model."""
+    metadata = catalog.metadata(name)
+    if "entity" in task.makes:
         return metadata
-    ours, theirs = trained.classes, metadata.classes
+    ours, theirs = task.metadata.classes, metadata.classes
     differ = [(a, b) for a, b in zip(ours, theirs, strict=False) if a != b]
     if len(ours) != len(theirs) or (differ and set(ours) == set(theirs)):
         raise ConfigError(
@@ -156,9 +169,6 @@ def test_metadata(cfg: Config, name: str, trained: Metadata) -> Metadata:
             "%s: %d classes have other names than the model's: %s", name, len(differ), pairs
         )
     return metadata
-
-
-test_metadata.__test__ = False  # type: ignore[attr-defined]
 
 
 def _some(names: tuple[str, ...]) -> str:

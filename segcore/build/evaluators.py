@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-from pathlib import Path
 
 from segcore.augment import Augmented
-from segcore.build.data import catalogs, data_root, test_metadata
+from segcore.build.data import test_metadata
 from segcore.config import Config
 from segcore.contracts import Evaluator, EvaluatorFactory, Task
-from segcore.data.catalog import find
-from segcore.data.instance_truth import instance_truth
+from segcore.data.catalog import Catalog
 from segcore.engine.launch import Fabric
 from segcore.errors import ConfigError, DataError
 from segcore.evaluation.entity import EntityEvaluator
 from segcore.evaluation.instance import InstanceEvaluator
 from segcore.evaluation.panoptic import PanopticEvaluator
 from segcore.evaluation.semantic import SemanticEvaluator
+from segcore.import_path import import_from
 from segcore.structures import Metadata
 
 logger = logging.getLogger(__name__)
@@ -31,7 +29,7 @@ EVALUATORS: dict[str, EvaluatorFactory] = {
 }
 
 
-def build_evaluators(cfg: Config, task: Task, metadata: Metadata) -> list[Evaluator]:
+def build_evaluators(task: Task, catalog: Catalog, metadata: Metadata) -> list[Evaluator]:
     """What the data set names, as far as the task makes it; nothing without a truth.
 
     Names of the table, or "package.module:factory" of one's own. Names that share a factory
@@ -40,7 +38,11 @@ def build_evaluators(cfg: Config, task: Task, metadata: Metadata) -> list[Evalua
     if not metadata.evaluators:
         logger.info("%s has no annotations: no metrics, predictions alone", metadata.name)
         return []
-    table = EVALUATORS | {name: _imported(name) for name in metadata.evaluators if ":" in name}
+    table = EVALUATORS | {
+        name: import_from(name, f"{metadata.name}: evaluator", DataError)
+        for name in metadata.evaluators
+        if ":" in name
+    }
     if unknown := set(metadata.evaluators) - table.keys():
         raise DataError(
             f"{metadata.name}: unknown evaluators {sorted(unknown)}; there are"
@@ -55,20 +57,12 @@ def build_evaluators(cfg: Config, task: Task, metadata: Metadata) -> list[Evalua
             " MODEL.MASK_FORMER.TEST.SEMANTIC_ON, INSTANCE_ON or PANOPTIC_ON"
         )
     instances = {"instance", "boundary"} & set(kinds)
-    truth = instance_truth(metadata.name, data_root(), catalogs(cfg)) if instances else None
+    truth = catalog.truth(metadata.name) if instances else None
     factories = dict.fromkeys(table[kind] for kind in kinds)
     return [
         factory(metadata, kinds=tuple(k for k in kinds if table[k] is factory), truth=truth)
         for factory in factories
     ]
-
-
-def _imported(name: str) -> EvaluatorFactory:
-    module, _, attribute = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise DataError(f"evaluator {name!r} cannot be imported: {error}") from None
 
 
 def build_augmented(cfg: Config, task: Task, fabric: Fabric) -> Augmented:
@@ -82,14 +76,14 @@ def build_augmented(cfg: Config, task: Task, fabric: Fabric) -> Augmented:
     return Augmented(task, aug.MIN_SIZES, aug.MAX_SIZE, aug.FLIP, fabric.device)
 
 
-def check_test_sets(cfg: Config, task: Task, trained: Metadata) -> None:
+def check_test_sets(cfg: Config, task: Task, catalog: Catalog) -> None:
     """What would otherwise be found wrong at the first evaluation, hours later."""
     for name in cfg.DATASETS.TEST:
-        metadata = test_metadata(cfg, name, trained)
-        file = find(name, data_root(), catalogs(cfg)).get("annotations")
-        if file and not Path(file).exists():
+        metadata = test_metadata(task, catalog, name)
+        file = catalog.entry(name).source.annotations
+        if not file.exists():
             raise DataError(
                 f"{file}: not found; DATASETS.TEST {name} wants it (DETECTRON2_DATASETS is"
-                f" {data_root()}); DATASETS.TEST [] trains without evaluation"
+                f" {catalog.root}); DATASETS.TEST [] trains without evaluation"
             )
-        build_evaluators(cfg, task, metadata)
+        build_evaluators(task, catalog, metadata)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from segcore.architectures import KEY, architecture
-from segcore.build.data import train_metadata
+from segcore.build.data import catalog, train_metadata
 from segcore.config import Config, check_config
 from segcore.contracts import Task
 from segcore.engine.launch import DTYPES, choose_precision
@@ -25,6 +25,6 @@ def build_task(cfg: Config, metadata: Metadata | None = None) -> Task:
     check_config(cfg)
     if cfg.FLOAT32_PRECISION:  # of products, in the whole process, as detectron2 does it
         torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
-    task = build(cfg, metadata or train_metadata(cfg))
+    task = build(cfg, metadata or train_metadata(cfg, catalog(cfg)))
     precision = choose_precision(cfg.TEST.PRECISION, cfg.MODEL.DEVICE, "TEST.PRECISION")
     return replace(task, precision=DTYPES[precision])

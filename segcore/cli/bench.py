@@ -25,11 +25,10 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional as F
 
-from segcore.build.data import data_root
+from segcore.build.data import catalog, train_metadata
 from segcore.build.solver import build_optimizer
 from segcore.build.task import build_task
 from segcore.config import load_config
-from segcore.data.catalog import dataset_metadata
 from segcore.engine.memory import keep_freed_memory
 from segcore.predict import Predictor
 from segcore.shipped import config_file
@@ -164,7 +163,7 @@ def training(who: str) -> Callable[[], None]:
 def our_step(masks: torch.Tensor, labels: torch.Tensor, who: str) -> Callable[[], None]:
     keep_freed_memory()  # as `segcore train` does
     cfg = load_config(CONFIG, ["MODEL.WEIGHTS", ""])
-    task = build_task(cfg, dataset_metadata(cfg.DATASETS.TRAIN[0], data_root()))
+    task = build_task(cfg, train_metadata(cfg, catalog(cfg)))
     model = task.model.train()
     optimizer, _ = build_optimizer(cfg, task)
     images = torch.randint(0, 256, (1, 1, 3, 512, 512), dtype=torch.uint8)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segcore.build.data import data_root
-from segcore.data.catalog import load_dataset
+from segcore.data.catalog import Catalog
 from segcore.data.color import ColorSSD
 from segcore.data.images import read_image
 from segcore.data.store import Records
@@ -63,7 +63,7 @@ def main(*, data: str | None, count: int, annotations: bool) -> int:
         if annotations:
             start_up(Path(name))
             return 0
-        _, records = load_dataset(data or drawn(Path(name)), data_root())
+        records = Catalog(data_root()).read(data or drawn(Path(name)))
         table = Table("pipeline", "images/s and core", "decode", "transform", "masks")
         for title, steps in (("COCO LSJ 1024", LSJ), ("ADE20K 512", ADE)):
             time_parts(records, steps, 3)
@@ -181,7 +181,7 @@ def start_up(folder: Path) -> None:
     Image.new("RGB", (SIZE[1], SIZE[0])).save(folder / "images" / "000000.jpg")
     write_annotations(path, IMAGES, SEGMENTS)
     begun, cpu = time.perf_counter(), time.process_time()
-    records: list[Record] | Records = load_dataset(f"{path}@{folder}/images", folder)[1]
+    records: list[Record] | Records = Catalog(folder).read(f"{path}@{folder}/images")
     wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
     children = []
     for share in range(4):

@@ -13,7 +13,7 @@ from rich.progress import track
 from rich.table import Table
 
 from segcore.build.data import data_root
-from segcore.data.catalog import load_dataset
+from segcore.data.catalog import Catalog
 from segcore.data.images import image_size
 from segcore.errors import DataError
 from segcore.labels import frame_ids, semantic_map
@@ -85,7 +85,8 @@ def report(
 
 def check(name: str, catalogs: list[Path]) -> int:
     """The number of problems found in one data set."""
-    metadata, records = load_dataset(name, data_root(), catalogs)
+    catalog = Catalog(data_root(), catalogs)
+    metadata, records = catalog.metadata(name), catalog.read(name)
     counts: Counter[int] = Counter()
     total, empty, found = 0, 0, []
     for record in track(records, description=f"checking {name}"):

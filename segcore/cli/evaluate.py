@@ -12,6 +12,7 @@ from segcore.build.task import build_task
 from segcore.cli.launched import launched
 from segcore.config import Config
 from segcore.contracts import Task
+from segcore.data.catalog import Catalog
 from segcore.engine.checkpoint import Checkpoints
 from segcore.engine.evaluate import evaluate
 from segcore.engine.launch import Fabric
@@ -31,16 +32,17 @@ def main(*, config_file: str | None, opts: Sequence[str], resume: bool, **machin
     if not cfg.DATASETS.TEST:
         raise ConfigError("DATASETS.TEST is empty; name a data set to evaluate on")
     checkpoint = _checkpoint(cfg, resume)
+    catalog = data.catalog(cfg)
     known = checkpoint.get("metadata")  # the classes as the checkpoint was trained with
-    trained = Metadata.from_dict(known) if known else data.train_metadata(cfg)
+    trained = Metadata.from_dict(known) if known else data.train_metadata(cfg, catalog)
     task = build_task(cfg, trained)
     load_weights(task.model, checkpoint["model"], task.renames, complete=True)
     task.model.to(fabric.device)
     augmented = evaluators.build_augmented(cfg, task, fabric) if cfg.TEST.AUG.ENABLED else None
-    evaluate_all(cfg, task, trained, fabric, write=True)
+    evaluate_all(cfg, task, catalog, fabric, write=True)
     if augmented:
         logger.info("once more with test-time augmentation: %s", cfg.TEST.AUG)
-        evaluate_all(cfg, task, trained, fabric, write=True, infer=augmented)
+        evaluate_all(cfg, task, catalog, fabric, write=True, infer=augmented)
     return 0
 
 
@@ -55,7 +57,7 @@ def _checkpoint(cfg: Config, resume: bool) -> dict[str, Any]:
 def evaluate_all(
     cfg: Config,
     task: Task,
-    trained: Metadata,
+    catalog: Catalog,
     fabric: Fabric,
     *,
     write: bool = False,
@@ -65,20 +67,19 @@ def evaluate_all(
     """Evaluate on every test set; metrics go to OUTPUT_DIR/inference/<name>/metrics.json.
 
     Args:
-        trained: the classes of the model.
         write: all predictions go there too, and a file that cannot be written is an error.
         infer: with test-time augmentation; then the folder is inference_TTA.
         stop: asked between batches; the data sets done before count.
     """
     results: dict[str, float] = {}
     for name in cfg.DATASETS.TEST:
-        metadata = data.test_metadata(cfg, name, trained)
-        loader = data.test_batches(cfg, task, name, fabric)
+        metadata = data.test_metadata(task, catalog, name)
+        loader = data.test_batches(cfg, task, catalog, name, fabric)
         top = Path(cfg.OUTPUT_DIR) / ("inference_TTA" if infer else "inference")
         folder = top / name.replace("/", "_").strip("._")
         shown = metadata.as_entities() if "entity" in task.makes else metadata
         predictions = Predictions(folder, shown, fabric.global_rank) if write else None
-        asked = evaluators.build_evaluators(cfg, task, metadata)
+        asked = evaluators.build_evaluators(task, catalog, metadata)
         metrics = evaluate(task, loader, asked, fabric, predictions, infer, stop)
         if metrics is None:
             logger.warning("%s: evaluation left, as a signal asked for", name)

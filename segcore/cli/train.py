@@ -16,6 +16,7 @@ from segcore.cli.evaluate import evaluate_all
 from segcore.cli.launched import launched
 from segcore.config import Config, save_config, to_dict
 from segcore.contracts import Task
+from segcore.data.catalog import Catalog
 from segcore.engine.checkpoint import Checkpoints
 from segcore.engine.launch import Fabric
 from segcore.engine.log import RunLog
@@ -31,20 +32,21 @@ logger = logging.getLogger(__name__)
 def main(*, config_file: str | None, opts: Sequence[str], resume: bool, **machines: Any) -> int:
     """Train on DATASETS.TRAIN, then evaluate; 128 + a signal's number where one ended it."""
     cfg, fabric, seed = launched(config_file, opts, machines)
-    trained = data.train_metadata(cfg)
+    catalog = data.catalog(cfg)
+    trained = data.train_metadata(cfg, catalog)
     task = build_task(cfg, trained)
-    evaluators.check_test_sets(cfg, task, trained)
+    evaluators.check_test_sets(cfg, task, catalog)
     run = build_run(cfg, task, trained, fabric)
     stored = run.resume() if resume else None
     if stored is None and cfg.MODEL.WEIGHTS:
         names = run.about["metadata"]["classes"]
-        load_weights(run.task.model, cfg.MODEL.WEIGHTS, run.task.renames, classes=names)
+        load_weights(task.model, cfg.MODEL.WEIGHTS, task.renames, classes=names)
     cfg = replace(cfg, SEED=seed_of_run(cfg, stored, seed))
-    batches = data.train_batches(cfg, run.task, fabric, run.trainer.iteration)
+    batches = data.train_batches(cfg, task, catalog, fabric, run.trainer.iteration)
     if stored is None:
         run.begin()  # not before: an earlier run's checkpoints stay until all is found to be right
     record_config(cfg, run)
-    done = fit(cfg, run, batches, trained)
+    done = fit(cfg, run, batches, catalog)
     if run.trainer.log:
         run.trainer.log.close()
         log_next_command(Path(cfg.OUTPUT_DIR), run.trainer.iteration, done)
@@ -84,7 +86,7 @@ def record_config(cfg: Config, run: Run) -> None:
         save_config(cfg, Path(cfg.OUTPUT_DIR) / "config.yaml")
 
 
-def fit(cfg: Config, run: Run, batches: Iterator[Batch], trained: Metadata) -> bool:
+def fit(cfg: Config, run: Run, batches: Iterator[Batch], catalog: Catalog) -> bool:
     """All iterations, checkpoints and evaluations; False where a signal ended them before."""
     trainer = run.trainer
 
@@ -92,7 +94,7 @@ def fit(cfg: Config, run: Run, batches: Iterator[Batch], trained: Metadata) -> b
         if cfg.DATASETS.TEST:
             run.save(iteration)  # whatever happens to the evaluation
         stop = trainer.signals
-        metrics = evaluate_all(cfg, run.task, trained, run.fabric, stop=lambda: bool(stop.caught))
+        metrics = evaluate_all(cfg, run.task, catalog, run.fabric, stop=lambda: bool(stop.caught))
         if trainer.log and metrics:
             trainer.log.write({"iteration": iteration} | metrics, iteration)
 

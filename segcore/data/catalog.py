@@ -2,149 +2,223 @@
 
 An entry of the catalogue (`datasets/catalog/*.yaml`, or a file of one's own):
 
-    reader: coco_instances
+    reader: coco_instances            # a name of formats/table.py, or package.module:FORMAT
     evaluators: [instance]
     classes: classes/mine.yaml        # left out: from the annotation file
     names:
       mine_train: {images: mine/train, annotations: mine/train.json}
+
+A path needs no entry: [FORMAT=]ANNOTATIONS[@IMAGES].
 """
 
 from __future__ import annotations
 
 import difflib
 import logging
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from segcore.data.classes import head_of, metadata_of, read_yaml
-from segcore.data.folders import Spec, images_by_stem
-from segcore.data.formats.table import READERS
-from segcore.data.images import IMAGE_SUFFIXES
+from segcore.data.classes import metadata_of
+from segcore.data.entry import Entry
+from segcore.data.formats.format import Format, Source
+from segcore.data.formats.table import FORMATS, format_of, recognised
+from segcore.data.instance_truth import InstanceTruth
+from segcore.data.parsing.yaml_file import read_yaml
+from segcore.data.problem import Report, raise_it
 from segcore.data.store import Records
 from segcore.errors import DataError
+from segcore.import_path import is_import_path
 from segcore.shipped import shipped
 from segcore.structures import Metadata
 
 logger = logging.getLogger(__name__)
 
 CATALOG = shipped("datasets") / "catalog"
-NEEDED, OPTIONAL = {"images", "annotations"}, {"panoptic", "semantic", "instances"}
+BLOCK = {"reader", "names", "classes", "evaluators", "boundary_dilation"}  # keys
 
 
-def load_dataset(name: str, root: Path, catalogs: Sequence[Path] = ()) -> tuple[Metadata, Records]:
-    """Classes and records of a data set.
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """An entry as a catalogue file has it, its paths made absolute."""
+
+    file: Path
+    block: dict[str, Any]  # what entries of a block share
+    paths: dict[str, Path]
+
+
+class Catalog:
+    """All data sets by name; each file is parsed once.
 
     Args:
-        name: of the catalogue, or a path: a COCO JSON, a COCO panoptic JSON, a folder of label
-            images; `ANNOTATIONS@IMAGES` where the images do not lie beside them.
         root: what relative paths of the catalogue start from (DETECTRON2_DATASETS).
-        catalogs: more YAML files; their relative paths start from the file's own folder.
+        files: more catalogue files; their relative paths start from the file's own folder.
     """
-    entry = find(name, root, catalogs)
-    metadata = metadata_of(name, entry)
-    spec = Spec(
-        entry["images"],
-        entry["annotations"],
-        metadata,
-        entry.get("panoptic"),
-        entry.get("semantic"),
-    )
-    return metadata, Records(READERS[entry["reader"]](spec))
+
+    def __init__(self, root: Path, files: Sequence[Path] = ()) -> None:
+        self.root, self.files = root, tuple(files)
+        self._entries: dict[str, Entry] = {}
+        self._metadata: dict[str, Metadata] = {}
+        self._records: dict[str, Records] = {}
+        self._truth: dict[str, InstanceTruth | None] = {}
+
+    def names(self) -> list[str]:
+        """All that the catalogue files name."""
+        return list(self._written)
+
+    def entry(self, name: str) -> Entry:
+        """What a name stands for.
+
+        Args:
+            name: of a catalogue file; or a path, [FORMAT=]ANNOTATIONS[@IMAGES]: a COCO JSON, a
+                COCO panoptic JSON, a folder of label images, or what FORMAT reads.
+        """
+        if name not in self._entries:
+            self._entries[name] = self._entry(name)
+        return self._entries[name]
+
+    def metadata(self, name: str) -> Metadata:
+        """Classes only; where the catalogue lists them, no file of the data set need be there."""
+        if name not in self._metadata:
+            self._metadata[name] = metadata_of(self.entry(name))
+        return self._metadata[name]
+
+    def records(self, name: str) -> Records:
+        """Records, kept as long as the catalogue: for what is evaluated again and again."""
+        if name not in self._records:
+            self._records[name] = self.read(name)
+        return self._records[name]
+
+    def read(self, name: str, problem: Report = raise_it) -> Records:
+        """Records, read anew and left to the caller.
+
+        Args:
+            problem: is given every fault of the files; by default the first one is raised.
+        """
+        entry = self.entry(name)
+        source = replace(entry.source, problem=problem)
+        return Records(entry.format.read(source, self.metadata(name)))
+
+    def truth(self, name: str) -> InstanceTruth | None:
+        """What AP of a panoptic data set is measured against, where that is a file of its own."""
+        if name not in self._truth:
+            self._truth[name] = self._instances(name)
+        return self._truth[name]
+
+    def _instances(self, name: str) -> InstanceTruth | None:
+        source = self.entry(name).source
+        path = source.more.get("instances")
+        if path is None:
+            return None
+        if path.is_file():
+            logger.info("%s: AP is measured against %s", name, path)
+            return InstanceTruth(
+                Source(annotations=path, images=source.images), self.metadata(name)
+            )
+        logger.warning(
+            "%s: AP is measured against the panoptic PNGs, because %s is not there; published"
+            " numbers are measured against that file",
+            name,
+            path,
+        )
+        return None
+
+    def _entry(self, name: str) -> Entry:
+        if name in self._written:
+            return _entry_of(name, self._written[name])
+        if "@" in name or "/" in name or _stated_format(name) or Path(name).exists():
+            return _entry_of_path(name)
+        near = difflib.get_close_matches(name, self._written, n=3, cutoff=0.4)
+        raise DataError(
+            f"unknown data set {name!r}; nearest names: {', '.join(near) or 'none'}; a path to"
+            " annotations works too (ANNOTATIONS.json@IMAGES), or an own file in DATASETS.CATALOGS"
+        )
+
+    @cached_property
+    def _written(self) -> dict[str, _Written]:
+        """By name; of two entries of a name the later one counts."""
+        entries: dict[str, _Written] = {}
+        for file in sorted(CATALOG.glob("*.yaml")):
+            entries.update(_entries(file, file.parents[1], self.root))
+        for file in map(Path, self.files):
+            entries.update(_entries(file, file.parent, file.parent))
+        return entries
 
 
-def dataset_metadata(name: str, root: Path, catalogs: Sequence[Path] = ()) -> Metadata:
-    """Classes only; where the catalogue lists them, no file of the data set need be there."""
-    return metadata_of(name, find(name, root, catalogs))
-
-
-def find(name: str, root: Path, catalogs: Sequence[Path] = ()) -> dict[str, Any]:
-    """The entry behind a name, its paths made absolute."""
-    entries: dict[str, dict[str, Any]] = {}
-    for file in _files(CATALOG if CATALOG.is_dir() else root / "catalog"):
-        entries.update(_entries(file, file.parents[1], root))
-    for file in map(Path, catalogs):
-        entries.update(_entries(file, file.parent, file.parent))
-    if name in entries:
-        return entries[name]
-    if "@" in name or "/" in name or Path(name).exists():
-        return _from_path(name)
-    near = difflib.get_close_matches(name, entries, n=3, cutoff=0.4)
-    raise DataError(
-        f"unknown data set {name!r}; nearest names: {', '.join(near) or 'none'}; a path to"
-        " annotations works too (ANNOTATIONS.json@IMAGES), or an own file in DATASETS.CATALOGS"
-    )
-
-
-def _files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*.yaml"))
-    if not files:
-        logger.warning("%s: no catalogue there; only paths and own catalogues are known", folder)
-    return files
-
-
-def _entries(file: Path, lists: Path, start: Path) -> dict[str, dict[str, Any]]:
-    """Entries of one file; class lists lie below `lists`, everything else below `start`."""
+def _entries(file: Path, lists: Path, start: Path) -> Iterator[tuple[str, _Written]]:
+    """Of one file; class lists lie below `lists`, everything else below `start`."""
     content = read_yaml(file, "catalogue file")
-    found = {}
     for block in content if isinstance(content, list) else [content]:
         if not isinstance(block, dict) or not {"reader", "names"} <= block.keys():
             raise DataError(f"{file}: an entry needs `reader` and `names`; see datasets/README.md")
-        unknown = block.keys() - {"reader", "names", "classes", "evaluators", "boundary_dilation"}
-        if unknown:
+        if unknown := block.keys() - BLOCK:
             raise DataError(
                 f"{file}: unknown {sorted(map(str, unknown))}; an entry has `reader`, `names`, and"
                 " may have `classes`, `evaluators` and `boundary_dilation`"
             )
-        common = {k: v for k, v in block.items() if k != "names"}
-        if isinstance(common.get("classes"), str):
-            common["classes"] = lists / common["classes"]
         if not isinstance(block["names"], dict):
             raise DataError(
                 f"{file}: `names` is {block['names']!r:.80}; expected NAME: {{images: FOLDER,"
                 " annotations: FILE}"
             )
+        if isinstance(classes := block.get("classes"), str):
+            block["classes"] = lists / classes
         for name, paths in block["names"].items():
-            if not isinstance(paths, dict) or not NEEDED <= paths.keys() <= NEEDED | OPTIONAL:
-                raise DataError(
-                    f"{file}: {name} needs `images` and `annotations`, and may have `panoptic`,"
-                    f" `semantic` and `instances`; it is {paths}"
-                )
-            if wrong := [v for v in paths.values() if not isinstance(v, str) or not v]:
-                raise DataError(f"{file}: {name} has {wrong[0]!r} where a path is expected")
-            found[name] = common | {k: start / Path(v).expanduser() for k, v in paths.items()}
-    return found
+            yield name, _Written(file, block, _paths(f"{file}: {name}", paths, start))
 
 
-def _from_path(name: str) -> dict[str, Any]:
-    """What a path means: the reader from the content, the images from the usual places."""
-    path, images = _split(name)
+def _paths(where: str, paths: Any, start: Path) -> dict[str, Path]:
+    if not isinstance(paths, dict) or not {"images", "annotations"} <= paths.keys():
+        raise DataError(f"{where} needs `images` and `annotations`; it is {paths}")
+    if wrong := [v for v in paths.values() if not isinstance(v, str) or not v]:
+        raise DataError(f"{where} has {wrong[0]!r} where a path is expected")
+    return {key: start / Path(value).expanduser() for key, value in paths.items()}
+
+
+def _entry_of(name: str, written: _Written) -> Entry:
+    block, more = written.block, dict(written.paths)
+    format = format_of(block["reader"], name)
+    images, annotations = more.pop("images"), more.pop("annotations")
+    # what another format reads is no mistake: entries of several formats may share their paths
+    known = {key for each in (format, *FORMATS.values()) for key in each.more}
+    if unknown := more.keys() - known:
+        raise DataError(
+            f"{written.file}: {name} has unknown {sorted(unknown)}; it needs `images` and"
+            f" `annotations`, and may have {', '.join(sorted(known))}"
+        )
+    source = Source(images=images, annotations=annotations, more=more)
+    return Entry(
+        name=name,
+        format=format,
+        source=source,
+        classes=block.get("classes"),
+        evaluators=block.get("evaluators"),
+        boundary_dilation=block.get("boundary_dilation"),
+    )
+
+
+def _entry_of_path(name: str) -> Entry:
+    """What a path means: the format from the content, the images from the usual places."""
+    stated = _stated_format(name)
+    path, images = _split(name.partition("=")[2] if stated else name)
     if not path.exists():
         raise DataError(
             f"{path}: not found (looked for {path.absolute()}); a data set is a name of the"
             " catalogue, or the path of a COCO JSON or of a folder of label images"
         )
-    if path.is_dir():
-        reader, wanted = "label_png", _beside_labels(path)
-        places = [
-            f"../images/{path.name}",
-            f"../../images/{path.name}",
-            "../images",
-            "../../images",
-        ]
-    else:
-        head = head_of(path)
-        reader, wanted = "coco_panoptic" if head.panoptic else "coco_instances", [head.image or ""]
-        stem = path.stem.removeprefix("panoptic_").removeprefix("instances_")
-        beside = [stem, f"../{stem}", f"images/{stem}", f"../images/{stem}"]
-        places = [*beside, "images", "../images", "."]
-    start = path if path.is_dir() else path.parent
-    folders = [Path(os.path.normpath(start / place)) for place in places]
-    if reader == "coco_panoptic":  # label PNGs may share the images' names
-        folders = [folder for folder in folders if folder != path.with_suffix("")]
-    folder = Path(images).expanduser() if images else _guess(path, folders, wanted)
-    return {"annotations": path, "reader": reader, "images": folder}
+    format = stated or recognised(path)
+    folder = Path(images).expanduser() if images else format.images_beside(path)
+    return Entry(name=name, format=format, source=Source(images=folder, annotations=path))
+
+
+def _stated_format(name: str) -> Format | None:
+    """The one before an equals sign; a path may have such a sign of its own."""
+    word, sign, _ = name.partition("=")
+    if sign and (word in FORMATS or (is_import_path(word) and not {"/", "@"} & set(word))):
+        return format_of(word, name)
+    return None
 
 
 def _split(name: str) -> tuple[Path, str]:
@@ -155,22 +229,3 @@ def _split(name: str) -> tuple[Path, str]:
             return path, name[end + 1 :]
     text, _, images = name.partition("@")
     return Path(text).expanduser(), images
-
-
-def _beside_labels(folder: Path) -> list[str]:
-    """What the photograph of the first label image may be called."""
-    stem = next(iter(sorted(images_by_stem(folder))), "")
-    return [stem + suffix for suffix in (*IMAGE_SUFFIXES, *map(str.upper, IMAGE_SUFFIXES))]
-
-
-def _guess(path: Path, folders: list[Path], wanted: list[str]) -> Path:
-    """The first folder that has one of the wanted images, or is packed into a zip file."""
-    for folder in folders:
-        if any((folder / name).exists() for name in wanted):
-            return folder
-        if folder.with_name(f"{folder.name}.zip").is_file():
-            return folder
-    raise DataError(
-        f"{path}: found no folder of images (with {wanted[0]!r} in it); tried"
-        f" {', '.join(map(str, folders))}; name it: {path}@IMAGES"
-    )

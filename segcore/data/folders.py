@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from segcore.data.images import IMAGE_SUFFIXES, WHERE, zip_names, zip_of
+from segcore.data.problem import Problem, Report
 from segcore.errors import DataError
-from segcore.structures import Metadata
 
 EXACT_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """Where the files of one data set lie, and what its classes are."""
-
-    images: Path
-    annotations: Path
-    metadata: Metadata
-    panoptic: Path | None = None
-    semantic: Path | None = None
 
 
 def image_folder(path: Path) -> Path:
@@ -66,18 +54,23 @@ def images_by_stem(folder: Path) -> dict[str, list[Path]]:
     else:
         walk = os.walk(folder, followlinks=True)
         files = [Path(place, name) for place, _, names in walk for name in names]
-    found: dict[str, list[Path]] = {}
+    images: dict[str, list[Path]] = {}
     for file in files:
         if file.suffix.lower() in IMAGE_SUFFIXES:
             stem = file.relative_to(folder).with_suffix("").as_posix()
-            found.setdefault(stem, []).append(file)
-    return found
+            images.setdefault(stem, []).append(file)
+    return images
 
 
-def pairs_by_stem(labels: Path, images: Path) -> dict[str, tuple[Path, Path]]:
+def pairs_by_stem(labels: Path, images: Path, problem: Report) -> dict[str, tuple[Path, Path]]:
     """Label image and photograph by their stem; where both lie in one folder, labels are no JPEGs.
 
     Every label image must have one photograph; photographs without labels are left alone.
+
+    Args:
+        labels: their folder.
+        images: that of the photographs, or a place in a zip file.
+        problem: is given the label images that are no part of a pair; they are left out.
     """
     together = labels.resolve() == images.resolve()
     truths, photographs = images_by_stem(labels), images_by_stem(images)
@@ -90,21 +83,44 @@ def pairs_by_stem(labels: Path, images: Path) -> dict[str, tuple[Path, Path]]:
             + (" beside a JPEG of the same name" if together else "")
         )
     missing = sorted(stem for stem in truths if not photographs.get(stem))
-    if missing:
-        raise DataError(
-            f"{labels}: {len(missing)} of {len(truths)} label images have no image with"
-            f" the same name in {images}, first: {(truths[missing[0]] or [missing[0]])[0]}"
+    lacking = f"{len(missing)} of {len(truths)} label images have no image with the same name in"
+    for stem in missing:
+        message = f"{labels}: {lacking} {images}, as {(truths[stem] or [stem])[0]}"
+        problem(Problem(message=message, path=labels, kind="label without an image", image=stem))
+    pairs = {}
+    for stem in sorted(truths.keys() - set(missing)):
+        files = truths[stem], photographs[stem]
+        if len(files[0]) == len(files[1]) == 1:
+            pairs[stem] = files[0][0], files[1][0]
+            continue
+        several = files[0] if len(files[0]) != 1 else files[1]
+        names = ", ".join(map(str, sorted(several))) or "a JPEG alone"
+        message = (
+            f"{labels}: {stem} is not one label image and one photograph: {names}; put labels into"
+            " a folder of their own, one file for each photograph"
         )
-    for stem, files in (*truths.items(), *((k, photographs[k]) for k in truths)):
-        if len(files) != 1:
-            names = ", ".join(map(str, sorted(files))) or "a JPEG alone"
-            raise DataError(
-                f"{labels}: {stem} is not one label image and one photograph: {names}; put labels"
-                " into a folder of their own, one file for each photograph"
-            )
-    return {stem: (truths[stem][0], photographs[stem][0]) for stem in sorted(truths)}
+        problem(Problem(message=message, path=labels, kind="files of one name", image=stem))
+    return pairs
 
 
 def _is_exact(file: Path) -> bool:
     """Whether pixel values come back as they were written."""
     return file.suffix.lower() in EXACT_SUFFIXES
+
+
+def first_with(names: list[str], folders: list[Path], annotations: Path) -> Path:
+    """The first folder that has a file of one of the names, or is packed into a zip file.
+
+    Args:
+        annotations: whose images are looked for, for the error.
+    """
+    folders = [Path(os.path.normpath(folder)) for folder in folders]
+    for folder in folders:
+        if any((folder / name).exists() for name in names):
+            return folder
+        if folder.with_name(f"{folder.name}.zip").is_file():
+            return folder
+    raise DataError(
+        f"{annotations}: there is no folder of images (with {names[0]!r} in it); tried"
+        f" {', '.join(map(str, folders))}; name it: {annotations}@IMAGES"
+    )

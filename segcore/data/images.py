@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from segcore.data.problem import Problem, Report
 from segcore.errors import DataError
 from segcore.structures import Size
+
+T = TypeVar("T")
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 THREADS = 8
@@ -78,10 +81,36 @@ def zip_names(archive: Path) -> list[str]:
         raise DataError(f"{archive}: cannot be read as a zip file ({error})") from None
 
 
-def image_sizes(files: list[Path]) -> Iterator[Size]:
-    """(height, width) of each, in order; file systems answer many questions at a time."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        yield from pool.map(image_size, files, chunksize=32)
+def image_sizes(files: list[Path], problem: Report) -> Iterator[Size | None]:
+    """(height, width) of each, in order; None where it cannot be read, which is reported."""
+    return in_threads(image_size, files, problem)
+
+
+def in_threads(read: Callable[[Path], T], files: list[Path], problem: Report) -> Iterator[T | None]:
+    """What `read` makes of each file, in order; None where it raises DataError.
+
+    File systems answer many questions at a time, and inflating PNGs is work for many cores.
+
+    Args:
+        problem: is given the errors, in the thread that iterates.
+    """
+
+    def attempt(file: Path) -> T | DataError:
+        try:
+            return read(file)
+        except DataError as error:
+            return error
+
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        for file, value in zip(files, pool.map(attempt, files), strict=True):
+            if isinstance(value, DataError):
+                problem(Problem(message=str(value), path=file, kind="unreadable image"))
+                yield None
+            else:
+                yield value
+    finally:
+        pool.shutdown(cancel_futures=True)  # nobody waits for the rest after an error
 
 
 def image_size(path: Path) -> Size:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from loading import load
 
 from cropformer.build import build_crops, build_plain
 from cropformer.postprocess import EntityPostProcess
@@ -17,7 +18,6 @@ from mask2former.build import build_criterion
 from mask2former.model import Mask2Former
 from segcore.build.task import build_task
 from segcore.config import load_config
-from segcore.data.catalog import load_dataset
 from segcore.evaluation.entity import EntityEvaluator
 from segcore.masks import decode
 from segcore.nn.layers import sine_code
@@ -302,7 +302,7 @@ def test_any_size_and_number_of_crops(crops, size):
 
 def test_training_on_objects_that_show_in_one_view_or_none(tmp_path, shared_data):
     path = shared_data / "coco_panoptic_200/annotations/panoptic_val2017.json"
-    metadata, records = load_dataset(str(path), Path())
+    metadata, records = load(str(path))
     views = CropViews(
         metadata=metadata, sizes=(96,), max_size=160, min_size_test=96, max_size_test=160
     )

@@ -7,7 +7,7 @@ import torch
 
 from mask2former.build import build, class_count
 from segcore.config import load_config
-from segcore.data.catalog import dataset_metadata
+from segcore.data.catalog import Catalog
 from segcore.data.transforms import RandomCrop, RandomFlip
 from segcore.errors import ConfigError
 
@@ -17,7 +17,7 @@ PANOPTIC = "coco/panoptic-segmentation/maskformer2_R50_bs16_50ep.yaml"
 def built(root, name, *opts):
     cfg = load_config(root / "configs" / name, ["MODEL.WEIGHTS", "", *opts])
     with torch.device("meta"):
-        return build(cfg, dataset_metadata(cfg.DATASETS.TRAIN[0], root))
+        return build(cfg, Catalog(root).metadata(cfg.DATASETS.TRAIN[0]))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_classes_come_from_the_data_set_where_the_config_leaves_them(root: Path)
     task = built(root, PANOPTIC, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "0")
     assert task.model.decoder.class_embed.out_features == 134
     cfg = load_config(root / "configs" / PANOPTIC)
-    assert class_count(cfg, dataset_metadata("coco_2017_val_panoptic", root)) == 133
+    assert class_count(cfg, Catalog(root).metadata("coco_2017_val_panoptic")) == 133
 
 
 def test_numbers_of_the_config_reach_the_model(root: Path):

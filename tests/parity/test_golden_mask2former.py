@@ -12,7 +12,7 @@ from mask2former.postprocess import PostProcess
 from mask2former.semantic import class_scores, late_scores
 from mask2former.weights import to_official, to_ours
 from segcore.config import load_config
-from segcore.data.catalog import dataset_metadata
+from segcore.data.catalog import Catalog
 from segcore.masks import area
 from segcore.nn.resize import Upsampler
 from segcore.structures import Batch, Frame, Record, Sample, Targets
@@ -25,7 +25,7 @@ ADE = "ade20k/semantic-segmentation/swin/maskformer2_swin_tiny_bs16_160k.yaml"
 @cache
 def task_of(name, *opts):
     cfg = load_config(ROOT / "configs" / name, ["MODEL.WEIGHTS", "", *opts])
-    task = build(cfg, dataset_metadata(cfg.DATASETS.TRAIN[0], ROOT))
+    task = build(cfg, Catalog(ROOT).metadata(cfg.DATASETS.TRAIN[0]))
     official = to_official(task.model.state_dict())
     state = task.model.state_dict() | to_ours(fill(official.keys(), official.values()))
     task.model.load_state_dict(state)
@@ -210,7 +210,7 @@ def video_task():
     """The published video model: T > 1 of the same code, with 40 classes."""
     cfg = load_config(ROOT / "configs" / COCO, ["MODEL.WEIGHTS", ""])
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 0
-    metadata = dataset_metadata("coco_2017_val", ROOT)
+    metadata = Catalog(ROOT).metadata("coco_2017_val")
     first = {k: getattr(metadata, k)[:40] for k in ("classes", "dataset_ids", "is_thing", "colors")}
     task = build(cfg, type(metadata).from_dict(metadata.to_dict() | first))
     official = to_official(task.model.state_dict())

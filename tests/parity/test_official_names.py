@@ -10,7 +10,7 @@ import torch
 from mask2former.build import build
 from mask2former.weights import to_official, to_ours
 from segcore.config import load_config
-from segcore.data.catalog import dataset_metadata
+from segcore.data.catalog import Catalog
 from segcore.engine.weights import load_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ HEAD = 117 + 175  # pixel decoder, predictor
 def model_of(path):
     cfg = load_config(path)
     with torch.device("meta"):
-        return build(cfg, dataset_metadata(cfg.DATASETS.TRAIN[0], ROOT)).model, cfg
+        return build(cfg, Catalog(ROOT).metadata(cfg.DATASETS.TRAIN[0])).model, cfg
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT / "configs")))
@@ -90,7 +90,7 @@ def test_the_five_forms_that_lose_weights_elsewhere_load_whole(form, root):
     """Specification, section 14: no tensor is left over, none re-initialised."""
     path = root / "configs/tiny/panoptic_tiny.yaml"
     cfg = load_config(path, ["MODEL.BACKBONE.NAME", "build_resnet_backbone"])
-    metadata = dataset_metadata("coco_2017_val_panoptic", root)
+    metadata = Catalog(root).metadata("coco_2017_val_panoptic")
     source, goal = (build(cfg, metadata).model for _ in range(2))
     given = form(to_official(source.state_dict()))
     given = {k: torch.as_tensor(v) for k, v in given.items()}

@@ -1,11 +1,15 @@
 """What is read for a training, and what does not go together."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 from tiny import make_dataset
 
-from segcore.build.data import train_records
+from segcore.build.data import catalog, train_metadata, train_records
+from segcore.build.task import build_task
 from segcore.config import load_config
 from segcore.errors import ConfigError, DataError
 
@@ -17,9 +21,18 @@ def tiny(tmp_path_factory):
     return folder
 
 
-def records(folder, mapper, *names, opts=()):
+MODEL = Path(__file__).parents[2] / "configs/tiny/panoptic_tiny.yaml"
+ENTITIES = ["MODEL.META_ARCHITECTURE", "CropFormer", "ENTITY.ENABLE", "true",
+            "ENTITY.FUSE_ENC_HIDDIEN_DIM", "32", "ENTITY.FUSE_ENC_NHEADS", "4"]  # fmt: skip
+
+
+def records(folder, mapper, *names, opts=(), **of_the_task):
     given = ["DATASETS.CATALOGS", f"[{folder}/tiny.yaml]", "DATASETS.TRAIN", json.dumps(names)]
-    return train_records(load_config(None, [*given, "INPUT.DATASET_MAPPER_NAME", mapper, *opts]))
+    cfg = load_config(MODEL, [*given, "INPUT.DATASET_MAPPER_NAME", mapper, *opts])
+    sets = catalog(cfg)
+    with torch.device("meta"):
+        task = build_task(cfg, train_metadata(cfg, sets))
+    return train_records(cfg, replace(task, **of_the_task), sets)
 
 
 @pytest.mark.parametrize(
@@ -41,22 +54,23 @@ def test_mappers_and_the_data_that_they_can_read(tiny, mapper, name):
     ["mask_former_instance", "mask_former_panoptic", "coco_instance_lsj", "coco_panoptic_lsj"],
 )
 def test_segments_cannot_be_had_from_label_images(tiny, mapper):
-    told = (
-        rf"DATASET_MAPPER_NAME {mapper} needs segments, but tiny_semantic .* mask_former_semantic"
-    )
-    with pytest.raises(ConfigError, match=told):
+    message = rf"MAPPER_NAME {mapper} needs segments, but tiny_semantic .* mask_former_semantic"
+    with pytest.raises(ConfigError, match=message):
         records(tiny, mapper, "tiny_semantic")
-    with pytest.raises(ConfigError, match="CropFormer needs segments, but tiny_semantic"):
-        opts = ["MODEL.META_ARCHITECTURE", "CropFormer", "ENTITY.ENABLE", "true"]
-        records(tiny, mapper, "tiny_semantic", opts=opts)
+    with pytest.raises(ConfigError, match=r"CropFormer .* needs segments, but tiny_semantic"):
+        records(tiny, mapper, "tiny_semantic", opts=ENTITIES)
 
 
 def test_labels_cannot_be_had_from_coco_instances(tiny):
-    told = r"DATASET_MAPPER_NAME mask_former_semantic needs label images.* mask_former_instance"
-    with pytest.raises(ConfigError, match=told):
+    message = r"DATASET_MAPPER_NAME mask_former_semantic needs label images.* mask_former_instance"
+    with pytest.raises(ConfigError, match=message):
         records(tiny, "mask_former_semantic", "tiny_instances")
-    opts = ["MODEL.META_ARCHITECTURE", "outside.pixels:build"]  # reads what it likes
-    assert len(records(tiny, "mask_former_semantic", "tiny_instances", opts=opts)) == 2
+
+
+@pytest.mark.parametrize("name", ["tiny_semantic", "tiny_instances"])
+def test_a_task_that_needs_either_reads_both(tiny, name):
+    for mapper in ("mask_former_semantic", "mask_former_instance"):
+        assert len(records(tiny, mapper, name, needs="either")) == 2
 
 
 def test_label_images_of_other_values_are_refused(tiny, tmp_path):

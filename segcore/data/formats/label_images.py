@@ -1,38 +1,117 @@
-"""Folders of label images, and lists of them."""
+"""Folders of label images, and lists of them: classes of pixels, no objects."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from segcore.data.folders import Spec, folder_of, image_folder, pairs_by_stem
-from segcore.data.images import WHERE, image_sizes
+from segcore.data.class_list import ClassList, class_list
+from segcore.data.folders import (
+    first_with,
+    folder_of,
+    image_folder,
+    images_by_stem,
+    pairs_by_stem,
+)
+from segcore.data.formats.format import Format, Source
+from segcore.data.images import IMAGE_SUFFIXES, WHERE, image_sizes
+from segcore.data.parsing.yaml_file import read_yaml
+from segcore.data.problem import Problem
 from segcore.errors import DataError
-from segcore.structures import Frame, Record
+from segcore.structures import Frame, Metadata, Record
+
+CLASS_FILES = ("classes.json", "classes.yaml")
 
 
-def read_label_png(spec: Spec) -> Iterator[Record]:
+def read_folder(source: Source, metadata: Metadata) -> Iterator[Record]:
     """A folder of images and one of label images with the same stems."""
-    labels = folder_of(spec.annotations, "folder of label images")
-    pairs = pairs_by_stem(labels, image_folder(spec.images))
-    sizes = image_sizes([image for _, image in pairs.values()])
+    labels = folder_of(source.annotations, "folder of label images")
+    pairs = pairs_by_stem(labels, image_folder(source.images), source.problem)
+    sizes = image_sizes([image for _, image in pairs.values()], source.problem)
     for (stem, (label, image)), size in zip(pairs.items(), sizes, strict=True):
-        yield Record(stem, size, (Frame(image, semantic=label),))
+        if size is not None:
+            yield Record(stem, size, (Frame(image, semantic=label),))
 
 
-def read_label_list(spec: Spec) -> Iterator[Record]:
+def read_list(source: Source, metadata: Metadata) -> Iterator[Record]:
     """A text file of `IMAGE LABELS` lines; labels lie in the folder that `semantic` names."""
-    if spec.semantic is None:
-        raise DataError(f"{spec.annotations}: the catalogue entry needs `semantic: FOLDER`")
-    try:
-        lines = spec.annotations.read_text().splitlines()
-    except OSError:
-        raise DataError(f"{spec.annotations}: list of images not found; {WHERE}") from None
-    folder = image_folder(spec.images)
-    pairs = [line.rsplit(" ", 1) for line in lines if line.strip()]
-    if wrong := [pair for pair in pairs if len(pair) != 2]:
-        raise DataError(f"{spec.annotations}: {wrong[0]} is not `IMAGE LABELS`, with one space")
-    sizes = image_sizes([folder / image for image, _ in pairs])
+    path, labels = source.annotations, source.more.get("semantic")
+    if labels is None:
+        raise DataError(f"{path}: the catalogue entry needs `semantic: FOLDER`")
+    pairs, folder = list(_pairs(source)), image_folder(source.images)
+    sizes = image_sizes([folder / image for image, _ in pairs], source.problem)
     for (image, label), size in zip(pairs, sizes, strict=True):
-        frame = Frame(folder / image, semantic=spec.semantic / label)
-        yield Record(Path(image).with_suffix("").as_posix(), size, (frame,))
+        if size is not None:
+            frame = Frame(folder / image, semantic=labels / label)
+            yield Record(Path(image).with_suffix("").as_posix(), size, (frame,))
+
+
+def _pairs(source: Source) -> Iterator[tuple[str, str]]:
+    path = source.annotations
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        raise DataError(f"{path}: list of images not found; {WHERE}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: list of images is no UTF-8 text: {error}") from None
+    for number, line in enumerate(lines, 1):
+        image, _, label = line.rpartition(" ")
+        if image and label:
+            yield image, label
+        elif line.strip():
+            message = f"{path}: line {number}, {line!r:.80}, is not `IMAGE LABELS`, with one space"
+            source.problem(Problem(message=message, path=path, kind="line of a list"))
+
+
+def classes_beside(source: Source) -> ClassList:
+    """Of a classes.json, or .yaml, in the folder of label images or up to two above it."""
+    folder = source.annotations
+    tried = [folder / file for file in CLASS_FILES]
+    tried += [parent / file for parent in folder.absolute().parents[:2] for file in CLASS_FILES]
+    for file in (file for file in tried if file.exists()):
+        return class_list(read_yaml(file, "class list"), str(file))
+    raise DataError(
+        f"{folder}: label images do not say what the classes are called; put a classes.json"
+        f' ({{"names": [...], "ignore_label": 255}}) beside {folder}, or write a catalogue entry;'
+        f" looked for {', '.join(map(str, tried))}"
+    )
+
+
+def _images_beside(folder: Path) -> Path:
+    """The folder that has the photograph of the first label image."""
+    stem = next(iter(sorted(images_by_stem(folder))), "")
+    names = [stem + suffix for suffix in (*IMAGE_SUFFIXES, *map(str.upper, IMAGE_SUFFIXES))]
+    places = (
+        f"../images/{folder.name}",
+        f"../../images/{folder.name}",
+        "../images",
+        "../../images",
+    )
+    return first_with(names, [folder / place for place in places], folder)
+
+
+def _no_path(path: Path) -> Path:
+    raise DataError(
+        f"{path}: a list of images does not say where they lie; write a catalogue entry with"
+        " `images`, `annotations` and `semantic`"
+    )
+
+
+LABEL_PNG = Format(
+    name="label_png",
+    read=read_folder,
+    recognises=Path.is_dir,
+    images_beside=_images_beside,
+    classes=classes_beside,
+    evaluators=("semantic",),
+    things=False,
+)
+LABEL_LIST = Format(
+    name="label_list",
+    read=read_list,
+    recognises=lambda path: False,  # a path does not say where the labels are
+    images_beside=_no_path,
+    evaluators=("semantic",),
+    more=("semantic",),
+    things=False,
+)

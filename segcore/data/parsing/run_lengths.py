@@ -19,44 +19,57 @@ from segcore.structures import Size
 
 BITS, SIGN, MORE, FIRST = 5, 0x10, 0x20, 48  # of pycocotools' text form
 LONGEST = 7  # characters of one number: 35 bits
-BATCH = 64  # larger ones leave the cache
+BATCH = 64  # texts at a time; more of them leave the cache
 
 
 @dataclass(slots=True)
 class RleCheck:
-    """Texts of one file, looked at in batches; call `flush` after the last one."""
+    """Texts of one file, checked in batches; call `flush` after the last one."""
 
     path: Path
     texts: list[bytes] = field(default_factory=list[bytes])
-    about: list[tuple[str, Size]] = field(default_factory=list[tuple[str, Size]])
+    names: list[str] = field(default_factory=list[str])
+    sizes: list[Size] = field(default_factory=list[Size])
 
     def add(self, text: bytes, what: str, size: Size) -> None:
         """A text that has to cover an image of `size`; `what` it is, for errors."""
         self.texts.append(text)
-        self.about.append((what, size))
+        self.names.append(what)
+        self.sizes.append(size)
         if len(self.texts) >= BATCH:
             self.flush()
 
     def flush(self) -> None:
         """Raise DataError where one of the texts is wrong."""
-        for total, (what, size) in zip(totals(self.texts).tolist(), self.about, strict=True):
-            if total < 0:
-                raise DataError(
-                    f"{self.path}: {what} has an RLE text that is broken; expected what"
-                    " pycocotools' encode writes"
-                )
-            check_total(total, size, what, self.path)
-        self.texts.clear()
-        self.about.clear()
+        for what, fault in zip(self.names, faults(self.texts, self.sizes), strict=True):
+            if fault:
+                raise DataError(f"{self.path}: {what} has {fault}")
+        for each in (self.texts, self.names, self.sizes):
+            each.clear()
+
+
+def faults(texts: Sequence[bytes], sizes: Sequence[Size]) -> list[str | None]:
+    """What is wrong with each text, behind "annotation 7 has ..."; None where nothing is."""
+    wrong: list[str | None] = []
+    for total, size in zip(totals(texts).tolist(), sizes, strict=True):
+        if total < 0:
+            wrong.append("an RLE text that is broken; expected what pycocotools' encode writes")
+        else:
+            wrong.append(total_fault(total, size))
+    return wrong
 
 
 def check_total(total: int, size: Size, what: str, path: Path) -> None:
     """Raise DataError where run lengths do not cover the image."""
-    if total != size[0] * size[1]:
-        raise DataError(
-            f"{path}: {what} has run lengths that add up to {total}; expected height x width ="
-            f" {size[0] * size[1]}"
-        )
+    if fault := total_fault(total, size):
+        raise DataError(f"{path}: {what} has {fault}")
+
+
+def total_fault(total: int, size: Size) -> str | None:
+    """What is wrong with run lengths that do not cover the image; None where they do."""
+    if total == size[0] * size[1]:
+        return None
+    return f"run lengths that add up to {total}; expected height x width = {size[0] * size[1]}"
 
 
 def totals(texts: Sequence[bytes]) -> np.ndarray:
@@ -67,8 +80,8 @@ def totals(texts: Sequence[bytes]) -> np.ndarray:
     ends = np.cumsum([len(text) for text in texts])  # (N,)
     broken = _broken(codes, ends)
     if broken.any():
-        found = totals([b"0" if bad else t for t, bad in zip(texts, broken.tolist(), strict=True)])
-        return np.where(broken, -1, found)
+        sound = [b"0" if bad else t for t, bad in zip(texts, broken.tolist(), strict=True)]
+        return np.where(broken, -1, totals(sound))
     is_last = (codes & MORE) == 0
     return _totals(_numbers(codes, is_last), np.diff(np.cumsum(is_last)[ends - 1], prepend=0))
 

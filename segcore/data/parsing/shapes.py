@@ -7,10 +7,11 @@ of the process.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 from segcore import masks
-from segcore.data.parsing.run_lengths import RleCheck, check_total
+from segcore.data.parsing.run_lengths import check_total
 from segcore.data.parsing.values import listing, typed
 from segcore.errors import DataError
 from segcore.structures import Polygons, Rle, Size
@@ -19,17 +20,18 @@ LIMIT = 1e7  # coordinates of polygons; no image is as large
 NUMBERS = {int, float}
 
 
-def shape_of(value: Any, size: Size, what: str, check: RleCheck) -> Polygons | Rle | None:
+def shape_of(value: Any, size: Size, what: str, path: Path) -> Polygons | Rle | None:
     """A segmentation; None where it is nothing but points and lines.
+
+    The counts of a compressed RLE are taken as they are: `is_compressed`, `run_lengths.faults`.
 
     Args:
         size: of the image.
         what: the annotation, for errors.
-        check: is given the compressed RLEs.
+        path: the file, for errors.
     """
-    path = check.path
     if isinstance(value, dict) and {"counts", "size"} <= value.keys():
-        return _rle(value, size, what, check)
+        return _rle(value, size, what, path)
     if not isinstance(value, list) or not all(isinstance(ring, list) for ring in value):
         raise DataError(
             f"{path}: {what} has a segmentation that is neither polygons nor RLE; expected"
@@ -45,6 +47,11 @@ def shape_of(value: Any, size: Size, what: str, check: RleCheck) -> Polygons | R
     return Polygons(rings) if rings else None
 
 
+def is_compressed(value: Any) -> bool:
+    """Whether a segmentation is an RLE whose counts are a text, which nobody has looked at."""
+    return isinstance(value, dict) and isinstance(value.get("counts"), str)
+
+
 def _is_flat(ring: list[Any]) -> bool:
     if not ring:
         return True
@@ -56,8 +63,7 @@ def _is_flat(ring: list[Any]) -> bool:
     )
 
 
-def _rle(value: dict[str, Any], size: Size, what: str, check: RleCheck) -> Rle:
-    path = check.path
+def _rle(value: dict[str, Any], size: Size, what: str, path: Path) -> Rle:
     stated = typed(value, "size", listing, what, path)
     if tuple(stated) != size:
         raise DataError(
@@ -73,6 +79,4 @@ def _rle(value: dict[str, Any], size: Size, what: str, check: RleCheck) -> Rle:
         raise DataError(
             f"{path}: {what} has RLE counts {counts!r:.60}; expected a text or a list of numbers"
         )
-    text = counts.encode()
-    check.add(text, what, size)
-    return {"size": list(size), "counts": text}
+    return {"size": list(size), "counts": counts.encode()}

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from loading import load
 from PIL import Image
 from tiny import make_dataset
 
-from segcore.data import catalog, classes
-from segcore.data.catalog import dataset_metadata, find, load_dataset
+from segcore.data.catalog import Catalog
+from segcore.data.formats import coco_head
 from segcore.errors import DataError
 
 UPSTREAM = [
@@ -27,47 +28,45 @@ UPSTREAM = [
 
 @pytest.mark.parametrize("name", UPSTREAM)
 def test_names_of_the_old_repository(name):
-    metadata = dataset_metadata(name, Path("nowhere"))
+    metadata = Catalog(Path("nowhere")).metadata(name)
     K = len(metadata.classes)
     assert K == len(metadata.dataset_ids) == len(metadata.colors) == len(metadata.is_thing)
     assert len(set(metadata.classes)) == K or "full" in name  # which has two of a name
     assert metadata.evaluators
     with pytest.raises(DataError, match=r"nowhere/.*DETECTRON2_DATASETS"):
-        load_dataset(name, Path("nowhere"))
+        load(name)
 
 
 def test_paths_of_the_old_repository():
-    entry = find("coco_2017_train_panoptic", Path("/data"))
-    assert entry["annotations"] == Path("/data/coco/annotations/panoptic_train2017.json")
-    assert entry["panoptic"] == Path("/data/coco/panoptic_train2017")
-    entry = find("ade20k_sem_seg_val", Path("/data"))
-    assert entry["annotations"] == Path(
-        "/data/ADEChallengeData2016/annotations_detectron2/validation"
-    )
+    entry = Catalog(Path("/data")).entry("coco_2017_train_panoptic").source
+    assert entry.annotations == Path("/data/coco/annotations/panoptic_train2017.json")
+    assert entry.more["panoptic"] == Path("/data/coco/panoptic_train2017")
+    entry = Catalog(Path("/data")).entry("ade20k_sem_seg_val").source
+    assert entry.annotations == Path("/data/ADEChallengeData2016/annotations_detectron2/validation")
 
 
 def test_numbers_that_files_and_models_depend_on():
-    ade = dataset_metadata("ade20k_panoptic_val", Path())
+    ade = Catalog(Path()).metadata("ade20k_panoptic_val")
     assert [k for k, thing in enumerate(ade.is_thing) if thing][:6] == [7, 8, 10, 12, 14, 15]
-    assert dataset_metadata("ade20k_full_sem_seg_val", Path()).ignore_label == 65535
-    vistas = dataset_metadata("mapillary_vistas_panoptic_val", Path())
+    assert Catalog(Path()).metadata("ade20k_full_sem_seg_val").ignore_label == 65535
+    vistas = Catalog(Path()).metadata("mapillary_vistas_panoptic_val")
     assert (vistas.ignore_label, vistas.dataset_ids[0], vistas.dataset_ids[-1]) == (65, 1, 65)
-    city = dataset_metadata("cityscapes_fine_panoptic_val", Path())
+    city = Catalog(Path()).metadata("cityscapes_fine_panoptic_val")
     assert city.classes[11:] == (
         "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"
     )  # fmt: skip
     assert city.dataset_ids[11:] == (24, 25, 26, 27, 28, 31, 32, 33)
     assert city.is_thing == (False,) * 11 + (True,) * 8
-    coco = dataset_metadata("coco_2017_val_panoptic", Path())
+    coco = Catalog(Path()).metadata("coco_2017_val_panoptic")
     assert coco.dataset_ids[79:82] == (90, 92, 93)
 
 
 def test_lists_of_test_images():
     for name, file in (("test", "image_info_test2017"), ("test-dev", "image_info_test-dev2017")):
-        entry = find(f"coco_2017_{name}", Path("/data"))
-        assert entry["annotations"] == Path(f"/data/coco/annotations/{file}.json")
-        assert entry["images"] == Path("/data/coco/test2017")
-        metadata = dataset_metadata(f"coco_2017_{name}", Path("nowhere"))
+        entry = Catalog(Path("/data")).entry(f"coco_2017_{name}").source
+        assert entry.annotations == Path(f"/data/coco/annotations/{file}.json")
+        assert entry.images == Path("/data/coco/test2017")
+        metadata = Catalog(Path("nowhere")).metadata(f"coco_2017_{name}")
         assert (len(metadata.classes), metadata.evaluators) == (80, ())
 
 
@@ -83,10 +82,10 @@ names:
   mine_val: {images: images, annotations: instances.json}
 """
     )
-    metadata, records = load_dataset("mine_val", Path("nowhere"), [tmp_path / "mine.yaml"])
+    metadata, records = load("mine_val", Path("nowhere"), [tmp_path / "mine.yaml"])
     assert metadata.classes == ("disc", "box")
     assert metadata.evaluators == ("instance", "boundary")
-    plain, others = load_dataset(str(tmp_path / "instances.json"), Path())
+    plain, others = load(str(tmp_path / "instances.json"))
     for ours, theirs in zip(records, others, strict=True):
         names = [metadata.classes[s.category] for s in ours.frames[0].segments]
         assert names == [plain.classes[s.category] for s in theirs.frames[0].segments]
@@ -124,32 +123,34 @@ names:
 def test_broken_entries(tmp_path, text, message):
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(DataError, match=message):
-        dataset_metadata("mine", Path(), [tmp_path / "mine.yaml"])
+        Catalog(Path(), [tmp_path / "mine.yaml"]).metadata("mine")
 
 
 def test_unknown_names_get_the_nearest_ones(tmp_path):
     with pytest.raises(
         DataError, match=r"'ade20k_panoptic_vall'; nearest names: ade20k_panoptic_v"
     ):
-        dataset_metadata("ade20k_panoptic_vall", Path())
+        Catalog(Path()).metadata("ade20k_panoptic_vall")
     with pytest.raises(DataError, match=r"gone\.yaml: catalogue file not found"):
-        dataset_metadata("x", Path(), [tmp_path / "gone.yaml"])
+        Catalog(Path(), [tmp_path / "gone.yaml"]).metadata("x")
     with pytest.raises(DataError, match=r"gone\.json: not found \(looked for /"):
-        dataset_metadata(f"{tmp_path}/gone.json", Path())
+        Catalog(Path()).metadata(f"{tmp_path}/gone.json")
 
 
 def test_images_are_found_or_the_places_are_listed(tmp_path):
     make_dataset(tmp_path)
     (tmp_path / "images").rename(tmp_path / "photographs")
     with pytest.raises(DataError, match=r"tried .*/instances, .*/images.*instances\.json@IMAGES"):
-        dataset_metadata(f"{tmp_path}/instances.json", Path())
+        Catalog(Path()).metadata(f"{tmp_path}/instances.json")
     name = f"{tmp_path}/instances.json@{tmp_path}/photographs"
-    assert load_dataset(name, Path())[1][0].frames[0].file.exists()
+    assert load(name)[1][0].frames[0].file.exists()
     (tmp_path / "images" / "instances").mkdir(parents=True)
     for decoy in ("instances/x.png", "00.png"):  # a folder of other pictures comes first
         Image.new("L", (2, 2)).save(tmp_path / "images" / decoy)
     for annotations in ("instances.json", "labels"):
-        assert find(f"{tmp_path}/{annotations}", Path())["images"] == tmp_path / "images"
+        assert (
+            Catalog(Path()).entry(f"{tmp_path}/{annotations}").source.images == tmp_path / "images"
+        )
 
 
 def test_signs_that_also_part_annotations_and_images(tmp_path):
@@ -157,20 +158,20 @@ def test_signs_that_also_part_annotations_and_images(tmp_path):
     make_dataset(home, 2)
     alone = str(home / "instances.json")
     for name in (alone, f"{alone}@{home}/images"):
-        entry = find(name, Path())
-        assert (entry["annotations"], entry["images"]) == (home / "instances.json", home / "images")
+        entry = Catalog(Path()).entry(name).source
+        assert (entry.annotations, entry.images) == (home / "instances.json", home / "images")
     with pytest.raises(DataError, match="not found"):
-        find(f"{home}/gone.json@{home}/images", Path())
+        Catalog(Path()).entry(f"{home}/gone.json@{home}/images")
 
 
 def test_classes_beside_label_images(tmp_path):
     make_dataset(tmp_path)
     name = f"{tmp_path}/labels@{tmp_path}/images"
     with pytest.raises(DataError, match=r'classes\.json \(\{"names".*looked for .*/labels/classes'):
-        dataset_metadata(name, Path())
+        Catalog(Path()).metadata(name)
     content = {"classes": ["box", "disc", "ground"], "ignore_index": 7, "palette": [[1, 2, 3]] * 3}
     (tmp_path / "classes.yaml").write_text(yaml.safe_dump(content))
-    metadata = dataset_metadata(name, Path())
+    metadata = Catalog(Path()).metadata(name)
     assert (metadata.classes[2], metadata.ignore_label) == ("ground", 7)
     assert metadata.colors == ((1, 2, 3),) * 3
     assert not any(metadata.is_thing)
@@ -179,9 +180,9 @@ def test_classes_beside_label_images(tmp_path):
 def test_a_changed_file_is_read_again(tmp_path):
     make_dataset(tmp_path)
     path = tmp_path / "panoptic.json"
-    assert dataset_metadata(str(path), Path()).classes == ("box", "disc", "ground")
+    assert Catalog(Path()).metadata(str(path)).classes == ("box", "disc", "ground")
     path.write_text(path.read_text().replace('"disc"', '"round"'))
-    assert dataset_metadata(str(path), Path()).classes == ("box", "round", "ground")
+    assert Catalog(Path()).metadata(str(path)).classes == ("box", "round", "ground")
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -190,19 +191,9 @@ def test_heads_of_large_files_are_those_of_small_ones(tmp_path, monkeypatch, ord
     for name in ("panoptic.json", "instances.json"):
         content = json.loads((tmp_path / name).read_text())
         (tmp_path / name).write_text(json.dumps(dict(list(content.items())[::order])))
-        plain = find(str(tmp_path / name), Path())
-        small = dataset_metadata(str(tmp_path / name), Path())
-        monkeypatch.setattr(classes, "LARGE", 0)
-        classes._read_head.cache_clear()
-        assert find(str(tmp_path / name), Path()) == plain
-        assert dataset_metadata(str(tmp_path / name), Path()) == small
-
-
-def test_without_the_checkout_the_catalogue_lies_in_the_data_folder(tmp_path, monkeypatch, root):
-    monkeypatch.setattr(catalog, "CATALOG", tmp_path / "gone")
-    with pytest.raises(DataError, match="unknown data set"):
-        dataset_metadata("coco_2017_val", tmp_path)
-    for folder in ("catalog", "classes"):
-        (tmp_path / folder).symlink_to(root / "datasets" / folder)
-    assert len(dataset_metadata("coco_2017_val", tmp_path).classes) == 80
-    assert find("coco_2017_val", tmp_path)["images"] == tmp_path / "coco" / "val2017"
+        plain = Catalog(Path()).entry(str(tmp_path / name))
+        small = Catalog(Path()).metadata(str(tmp_path / name))
+        monkeypatch.setattr(coco_head, "LARGE", 0)
+        coco_head._read_head.cache_clear()
+        assert Catalog(Path()).entry(str(tmp_path / name)) == plain
+        assert Catalog(Path()).metadata(str(tmp_path / name)) == small

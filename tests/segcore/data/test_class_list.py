@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fake_task import make_task
 
-from segcore.build.evaluators import EVALUATORS
-from segcore.data.catalog import dataset_metadata
+from segcore.build.evaluators import EVALUATORS, build_evaluators
+from segcore.data.catalog import Catalog
 from segcore.data.class_list import class_list
-from segcore.data.classes import KNOWN_EVALUATORS
+from segcore.data.formats.table import FORMATS
 from segcore.errors import DataError
 
 ABC = {"names": ["a", "b", "c"]}
@@ -52,24 +53,29 @@ def test_all_that_may_be_said():
     assert class_list(["a"], "x").ignore_label == 255
 
 
-def entry(folder, more):
+def written(folder, more):
     block = {"reader": "label_png", "classes": ABC}
     block |= {"names": {"m": {"images": "x", "annotations": "x"}}} | more
     (folder / "m.yaml").write_text(yaml.safe_dump(block))
-    return dataset_metadata("m", Path(), [folder / "m.yaml"])
+    return Catalog(Path(), [folder / "m.yaml"])
+
+
+def entry(folder, more):
+    return written(folder, more).metadata("m")
 
 
 def test_evaluators_are_known(tmp_path):
-    assert set(EVALUATORS) == set(KNOWN_EVALUATORS)
+    assert all(set(format.evaluators) <= EVALUATORS.keys() for format in FORMATS.values())
     assert entry(tmp_path, {"evaluators": "instance"}).evaluators == ("instance",)
     assert entry(tmp_path, {"evaluators": []}).evaluators == ()
     assert entry(tmp_path, {}).evaluators == ("semantic",)
     assert entry(tmp_path, {"reader": "cityscapes_panoptic"}).evaluators[0] == "panoptic"
-    for wrong in (["semantic", "semanticc"], [3]):
-        with pytest.raises(DataError, match=r"m: unknown evaluator .*; there are semantic, pan"):
+    catalog = written(tmp_path, {"evaluators": ["semantic", "semanticc"]})
+    with pytest.raises(DataError, match=r"m: unknown evaluators .*; there are semantic, pan"):
+        build_evaluators(make_task(), catalog, catalog.metadata("m"))
+    for wrong in (3, [3]):
+        with pytest.raises(DataError, match=r"m: evaluators is \[?3\]?; expected a list of names"):
             entry(tmp_path, {"evaluators": wrong})
-    with pytest.raises(DataError, match="m: evaluators is 3; expected a list of semantic"):
-        entry(tmp_path, {"evaluators": 3})
 
 
 @pytest.mark.parametrize(
@@ -94,4 +100,4 @@ def test_classes_beside_label_images_name_their_file(tmp_path):
     (tmp_path / "classes.json").write_text(json.dumps(ABC | {"ignore_lable": 0}))
     (tmp_path / "labels").mkdir()
     with pytest.raises(DataError, match=r"classes\.json: unknown key 'ignore_lable'"):
-        dataset_metadata(f"{tmp_path}/labels@{tmp_path}", Path())
+        Catalog(Path()).metadata(f"{tmp_path}/labels@{tmp_path}")

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from loading import load
 from PIL import Image
 from tiny import make_dataset
 
 from segcore import masks
-from segcore.data.catalog import dataset_metadata, load_dataset
+from segcore.data.catalog import Catalog
 from segcore.data.color import ColorSSD
 from segcore.data.images import read_image
 from segcore.data.loader import TestLoader, batch_plan, train_loader
@@ -48,14 +49,14 @@ def tiny(tmp_path_factory):
      ("tiny_semantic", "semantic", 3)],
 )  # fmt: skip
 def test_three_forms_of_one_data_set(tiny, name, targets, classes):
-    metadata, records = load_dataset(name, Path("nowhere"), [tiny[0]])
+    metadata, records = load(name, Path("nowhere"), [tiny[0]])
     assert len(metadata.classes) == classes
     assert len(records) == 8
     sample = views_of(metadata, targets, [])(records[0], np.random.default_rng(0))
     assert sample.targets.masks.shape == (len(sample.targets.labels), 1, 72, 64)
     truth = semantic_map(
-        load_dataset("tiny_semantic", Path(), [tiny[0]])[1][0].frames[0],
-        dataset_metadata("tiny_semantic", Path(), [tiny[0]]),
+        load("tiny_semantic", Path(), [tiny[0]])[1][0].frames[0],
+        Catalog(Path(), [tiny[0]]).metadata("tiny_semantic"),
     )
     for label, mask in zip(sample.targets.labels.tolist(), sample.targets.masks[:, 0], strict=True):
         assert np.array_equal(mask.numpy(), truth == label)
@@ -64,11 +65,11 @@ def test_three_forms_of_one_data_set(tiny, name, targets, classes):
 def test_paths_are_data_sets(tiny):
     folder = tiny[1]
     for name in ("panoptic.json", "instances.json"):
-        metadata, records = load_dataset(str(folder / name), Path())
+        metadata, records = load(str(folder / name))
         assert metadata.classes[:2] == ("box", "disc")
         assert records[3].frames[0].file.exists()
     with pytest.raises(DataError, match=r"classes\.json"):
-        load_dataset(f"{folder}/labels@{folder}/images", Path())
+        load(f"{folder}/labels@{folder}/images")
 
 
 @pytest.mark.parametrize(
@@ -89,17 +90,17 @@ def test_broken_annotations_are_told(tiny, tmp_path, change, message):
     change(content)
     (tmp_path / "x.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=message):
-        load_dataset(f"{tmp_path}/x.json@{tiny[1]}/images", Path())
+        load(f"{tmp_path}/x.json@{tiny[1]}/images")
 
 
 def test_truncated_and_missing_files_are_told(tiny, tmp_path):
     (tmp_path / "x.json").write_text((tiny[1] / "instances.json").read_text()[:500])
     with pytest.raises(DataError, match="not valid JSON"):
-        load_dataset(str(tmp_path / "x.json"), Path())
+        load(str(tmp_path / "x.json"))
     with pytest.raises(DataError, match="nearest names: coco_2017_train"):
-        load_dataset("coco_2017_tran", Path())
+        load("coco_2017_tran")
     with pytest.raises(DataError, match="DETECTRON2_DATASETS"):
-        load_dataset("coco_2017_val", Path("nowhere"))
+        load("coco_2017_val")
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no")
     with pytest.raises(DataError, match="cannot be read as an image"):
         read_image(tmp_path / "broken.jpg")
@@ -162,8 +163,8 @@ def test_fixed_size_crop_slides_on_the_diagonal():
 
 def test_lazy_masks_equal_transforming_whole_masks(shared_data):
     """Jitter, crop and flip of pixels through indices = doing it to every mask."""
-    metadata, records = load_dataset(
-        str(shared_data / "coco_panoptic_200/annotations/panoptic_val2017.json"), Path()
+    metadata, records = load(
+        str(shared_data / "coco_panoptic_200/annotations/panoptic_val2017.json")
     )
     steps = [RandomFlip(1.0), ResizeScale(0.4, 0.6, 512, 512), FixedSizeCrop((256, 256))]
     record = records[0]
@@ -191,7 +192,7 @@ def test_lazy_masks_equal_transforming_whole_masks(shared_data):
 
 def test_polygons_and_crowds_of_coco(shared_data):
     path = shared_data / "coco_polygons_mini"
-    metadata, records = load_dataset(str(path / "instances.json"), Path())
+    metadata, records = load(str(path / "instances.json"))
     crowds = sum(s.crowd for r in records for s in r.frames[0].segments)
     assert (len(records), crowds) == (24, 17)
     for record in records[:4]:
@@ -202,7 +203,7 @@ def test_polygons_and_crowds_of_coco(shared_data):
 
 
 def test_what_the_window_cuts_away_is_dropped(tiny):
-    metadata, records = load_dataset("tiny_instances", Path(), [tiny[0]])
+    metadata, records = load("tiny_instances", Path(), [tiny[0]])
     seen = set()
     for seed in range(20):
         views = views_of(metadata, steps=[RandomCrop((12, 12)), PadTo(16)])
@@ -214,7 +215,7 @@ def test_what_the_window_cuts_away_is_dropped(tiny):
 
 
 def test_same_batches_for_any_number_of_workers_and_after_a_resume(tiny):
-    metadata, records = load_dataset("tiny_panoptic", Path(), [tiny[0]])
+    metadata, records = load("tiny_panoptic", Path(), [tiny[0]])
     views = views_of(metadata, "panoptic")
 
     def batches(count, **options):
@@ -236,7 +237,7 @@ def test_ranks_share_an_epoch_without_overlap():
 
 
 def test_test_shares_cover_everything_once(tiny):
-    metadata, records = load_dataset("tiny_panoptic", Path(), [tiny[0]])
+    metadata, records = load("tiny_panoptic", Path(), [tiny[0]])
     seen = []
     for rank in range(3):
         loader = TestLoader(records, views_of(metadata), rank=rank, world_size=3, batch_size=2)
@@ -248,7 +249,7 @@ def test_worker_errors_keep_their_words(tiny, tmp_path):
     folder = tmp_path / "copy"
     catalog = make_dataset(folder, 2)
     (folder / "images" / "01.png").write_bytes(b"")
-    metadata, records = load_dataset("tiny_panoptic", Path(), [catalog])
+    metadata, records = load("tiny_panoptic", Path(), [catalog])
     with pytest.raises(DataError, match=r"01.png: cannot be read"):
         list(TestLoader(records, views_of(metadata), num_workers=1))
 
@@ -266,6 +267,6 @@ def test_metadata_of_the_standard_sets():
         ("mapillary_vistas_panoptic_val", 65, 37),
         ("coco_2017_test_stuff_10k_sem_seg", 171, 0),
     ):
-        metadata = dataset_metadata(name, Path("nowhere"))
+        metadata = Catalog(Path("nowhere")).metadata(name)
         assert (len(metadata.classes), sum(metadata.is_thing)) == (classes, things), name
         assert len(metadata.colors) == classes

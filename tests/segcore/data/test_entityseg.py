@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from loading import load
 from tiny import make_dataset
 
-from segcore.data.catalog import dataset_metadata, load_dataset
+from segcore.data.catalog import Catalog
 from segcore.errors import DataError
 from segcore.predict import Predictor
 
@@ -25,13 +26,13 @@ def test_lists_of_image_and_label_names(tmp_path):
         "reader: label_list\nclasses: [box, disc, ground]\nnames:\n"
         "  own: {images: images, annotations: list.txt, semantic: labels}\n"
     )
-    metadata, records = load_dataset("own", Path(), entry(tmp_path, text))
+    metadata, records = load("own", Path(), entry(tmp_path, text))
     assert len(records) == 3
     assert records[1].frames[0].semantic == tmp_path / "labels" / "01.png"
     assert metadata.classes == ("box", "disc", "ground")
     (tmp_path / "list.txt").write_text("just_one_name\n")
     with pytest.raises(DataError, match="with one space"):
-        load_dataset("own", Path(), entry(tmp_path, text))
+        load("own", Path(), entry(tmp_path, text))
 
 
 def test_panoptic_files_that_name_the_image(tmp_path):
@@ -40,16 +41,16 @@ def test_panoptic_files_that_name_the_image(tmp_path):
     for annotation in content["annotations"]:
         annotation["file_name"] = annotation["file_name"].replace(".png", ".jpeg.jpg")
     (tmp_path / "panoptic.json").write_text(json.dumps(content))
-    _, records = load_dataset(f"{tmp_path}/panoptic.json@{tmp_path}/images", Path())
+    _, records = load(f"{tmp_path}/panoptic.json@{tmp_path}/images")
     assert records[2].frames[0].panoptic == tmp_path / "panoptic" / "02.png"
 
 
 def test_names_of_the_catalogue():
-    metadata = dataset_metadata("entityv2_sem150_test", Path("nowhere"))
+    metadata = Catalog(Path("nowhere")).metadata("entityv2_sem150_test")
     assert len(metadata.classes) == 150
     assert (metadata.classes[0], metadata.classes[-1]) == ("sky", "pumkin")
     with pytest.raises(DataError, match="entityv2_010203_entity_val"):
-        load_dataset("entityv2_entity_val_all", Path("nowhere"))
+        load("entityv2_entity_val_all")
 
 
 def test_entities_need_no_annotation_to_be_found(root):

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from loading import load
 from PIL import Image
 from tiny import make_dataset
 
 from segcore.data import views
-from segcore.data.catalog import load_dataset
 from segcore.data.views import StillViews
 from segcore.errors import DataError
 from segcore.evaluation.semantic import SemanticEvaluator
@@ -138,6 +138,6 @@ def test_check_data_reads_labels(tmp_path, root):
 
 def test_real_label_images_hold_classes(shared_data):
     for name in ("camvid_480x360/labels/train", "dubai_aerial_cc0/labels/train"):
-        metadata, records = load_dataset(f"{shared_data}/{name}", Path())
+        metadata, records = load(f"{shared_data}/{name}")
         for record in records[:5]:
             semantic_map(record.frames[0], metadata)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from loading import load
 from PIL import Image
 from pycocotools import mask as coco_mask
 from tiny import make_dataset
 
 from segcore import masks
-from segcore.data.catalog import load_dataset
 from segcore.data.folders import image_folder
-from segcore.data.formats.table import READERS
+from segcore.data.formats.table import FORMATS
 from segcore.data.images import image_size, read_image
 from segcore.data.parsing import json_stream
 from segcore.data.parsing.json_stream import last_member, read_object
@@ -168,7 +168,7 @@ def coco(folder, **changes):
 
 
 def test_coco_instances(tmp_path, caplog):
-    metadata, records = load_dataset(coco(tmp_path), Path())
+    metadata, records = load(coco(tmp_path))
     assert metadata.classes == ("two", "nine")
     assert [r.id for r in records] == [5, 6, 4]
     first, none, last = (r.frames[0].segments for r in records)
@@ -185,7 +185,7 @@ def test_coco_instances(tmp_path, caplog):
 
 
 def test_no_annotation_at_all_is_legal(tmp_path):
-    _, records = load_dataset(coco(tmp_path, annotations=[]), Path())
+    _, records = load(coco(tmp_path, annotations=[]))
     assert len(records) == 3 and not records.usable.any()
 
 
@@ -211,7 +211,7 @@ def test_broken_annotations(tmp_path, entry, message):
     good = {"id": 7, "image_id": 5, "category_id": 9, "segmentation": [[1, 1, 4, 1, 4, 3]]}
     name = coco(tmp_path, annotations=[good, good | entry])
     with pytest.raises(DataError, match=message):
-        load_dataset(name, Path())
+        load(name)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_broken_annotations(tmp_path, entry, message):
 )
 def test_broken_files(tmp_path, changes, message):
     with pytest.raises(DataError, match=message):
-        load_dataset(coco(tmp_path, **changes), Path())
+        load(coco(tmp_path, **changes))
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_broken_panoptic_files(tiny, tmp_path, change, message):
     (tmp_path / "panoptic").mkdir()
     (tmp_path / "panoptic.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=message):
-        load_dataset(f"{tmp_path}/panoptic.json@{tiny}/images", Path())
+        load(f"{tmp_path}/panoptic.json@{tiny}/images")
 
 
 def test_panoptic_is_joined_on_image_ids(tiny, tmp_path, caplog):
@@ -285,7 +285,7 @@ def test_panoptic_is_joined_on_image_ids(tiny, tmp_path, caplog):
     content["annotations"].pop(3)
     (tmp_path / "panoptic").mkdir()
     (tmp_path / "panoptic.json").write_text(json.dumps(content))
-    _, records = load_dataset(f"{tmp_path}/panoptic.json@{tiny}/images", Path())
+    _, records = load(f"{tmp_path}/panoptic.json@{tiny}/images")
     assert [r.id for r in records] == [7, 6, 5, 4, 2, 1, 0]
     assert all(r.frames[0].panoptic.stem == r.frames[0].file.stem for r in records)
     assert "1 images have no annotation" in caplog.text
@@ -301,7 +301,7 @@ def test_dots_in_the_names_of_panoptic_images(tiny, tmp_path):
     for name in ("a.1.png", "a.png", "b.png"):
         (tmp_path / "panoptic" / name).touch()
     (tmp_path / "panoptic.json").write_text(json.dumps(content))
-    _, records = load_dataset(f"{tmp_path}/panoptic.json@{tiny}/images", Path())
+    _, records = load(f"{tmp_path}/panoptic.json@{tiny}/images")
     found = [r.frames[0].panoptic.name for r in records[: len(names)]]
     assert found == list(names.values())
 
@@ -312,7 +312,7 @@ def test_a_list_of_images_has_no_ground_truth(tmp_path, caplog, kind):
     content = {"images": [image], "categories": [{"id": 1, "name": "x"} | kind]}
     (tmp_path / "x.json").write_text(json.dumps(content))
     Image.new("L", (6, 4)).save(tmp_path / "1.png")
-    metadata, records = load_dataset(str(tmp_path / "x.json"), Path())
+    metadata, records = load(str(tmp_path / "x.json"))
     assert metadata.evaluators == ()
     assert list(records) == [Record(1, (4, 6), (Frame(tmp_path / "1.png"),))]
     assert "x.json: has no 'annotations'" in caplog.text
@@ -321,9 +321,9 @@ def test_a_list_of_images_has_no_ground_truth(tmp_path, caplog, kind):
 def test_missing_folders_are_told(tiny, tmp_path):
     (tmp_path / "x.json").write_text((tiny / "panoptic.json").read_text())
     with pytest.raises(DataError, match=r"x: folder of panoptic PNGs not found"):
-        load_dataset(f"{tmp_path}/x.json@{tiny}/images", Path())
+        load(f"{tmp_path}/x.json@{tiny}/images")
     with pytest.raises(DataError, match=r"gone: image folder not found \(nor gone.zip\)"):
-        load_dataset(f"{tiny}/instances.json@{tmp_path}/gone", Path())
+        load(f"{tiny}/instances.json@{tmp_path}/gone")
 
 
 # ---------------------------------------------------------------- label images, zip files
@@ -335,12 +335,12 @@ def test_label_images_below_folders(tmp_path):
             (tmp_path / kind / city).mkdir(parents=True)
             Image.new("L", (6, 4)).save(tmp_path / kind / city / f"one.{suffix}")
     (tmp_path / "classes.json").write_text('["x", "y"]')
-    metadata, records = load_dataset(f"{tmp_path}/labels@{tmp_path}/images", Path())
+    metadata, records = load(f"{tmp_path}/labels@{tmp_path}/images")
     assert metadata.classes == ("x", "y")
     assert [(r.id, r.size) for r in records] == [("a/one", (4, 6)), ("b/one", (4, 6))]
     (tmp_path / "images" / "b" / "one.jpg").unlink()
     with pytest.raises(DataError, match=r"1 of 2 label images have no image .*b/one\.png"):
-        load_dataset(f"{tmp_path}/labels@{tmp_path}/images", Path())
+        load(f"{tmp_path}/labels@{tmp_path}/images")
 
 
 @pytest.mark.parametrize("inside", ["", "train/", "deep/train/"])
@@ -350,14 +350,14 @@ def test_images_in_a_zip_file(tiny, tmp_path, inside):
         for file in sorted((tiny / "images").iterdir()):
             archive.write(file, f"{inside}{file.name}")
     for name in ("train.zip", "train"):  # the folder is asked for, its zip file is there
-        _, records = load_dataset(f"{tiny}/instances.json@{tmp_path}/{name}", Path())
+        _, records = load(f"{tiny}/instances.json@{tmp_path}/{name}")
         file = records[2].frames[0].file
         assert file == tmp_path / "train.zip" / inside / "02.png"
         assert np.array_equal(read_image(file), read_image(tiny / "images" / "02.png"))
         assert image_size(file) == records[2].size
     (tmp_path / "classes.json").write_text('["a", "b", "c"]')
     (tmp_path / "labels").symlink_to(tiny / "labels")
-    _, records = load_dataset(f"{tmp_path}/labels@{tmp_path}/train.zip", Path())
+    _, records = load(f"{tmp_path}/labels@{tmp_path}/train.zip")
     assert [r.size for r in records][:2] == [(72, 64), (64, 80)]
     (tmp_path / "broken.zip").write_bytes(b"PK no")
     with pytest.raises(DataError, match=r"broken\.zip: cannot be read as a zip"):
@@ -368,12 +368,12 @@ def test_labels_beside_their_photographs(tmp_path):
     for name in ("a.jpg", "a.png", "b.jpg", "c.tif", "c.JPEG"):
         Image.new("L", (6, 4)).save(tmp_path / name)
     (tmp_path / "classes.json").write_text('["x", "y"]')
-    _, records = load_dataset(f"{tmp_path}@{tmp_path}", Path())
+    _, records = load(f"{tmp_path}@{tmp_path}")
     pairs = [(r.frames[0].file.name, r.frames[0].semantic.name) for r in records]
     assert pairs == [("a.jpg", "a.png"), ("c.JPEG", "c.tif")]
     Image.new("L", (6, 4)).save(tmp_path / "a.jpeg")
     with pytest.raises(DataError, match=r"a is not one label image and one photograph: .*a\.jpeg"):
-        load_dataset(f"{tmp_path}@{tmp_path}", Path())
+        load(f"{tmp_path}@{tmp_path}")
 
 
 def test_two_photographs_of_one_label_image(tmp_path):
@@ -383,7 +383,7 @@ def test_two_photographs_of_one_label_image(tmp_path):
             Image.new("L", (6, 4)).save(tmp_path / folder / name)
     (tmp_path / "classes.json").write_text('["x", "y"]')
     with pytest.raises(DataError, match=r"images/a\.jpg, .*images/a\.png"):
-        load_dataset(f"{tmp_path}/labels@{tmp_path}/images", Path())
+        load(f"{tmp_path}/labels@{tmp_path}/images")
 
 
 @pytest.mark.parametrize("place", [60, 400])
@@ -445,20 +445,20 @@ THINGS = [("car", 26, True, 12.0), ("car", 26000, False, 8.0), ("car", 26001, Fa
 
 
 def test_cityscapes_from_its_own_files(cityscapes):
-    metadata, records = load_dataset("cityscapes_fine_instance_seg_train", cityscapes)
+    metadata, records = load("cityscapes_fine_instance_seg_train", cityscapes)
     assert summary(metadata, records[0]) == THINGS
     assert records[0].size == (8, 12)
-    metadata, records = load_dataset("cityscapes_fine_panoptic_val", cityscapes)
+    metadata, records = load("cityscapes_fine_panoptic_val", cityscapes)
     assert summary(metadata, records[0]) == [("road", 7, False, 44.0), *THINGS]
     truth = semantic_map(records[0].frames[0], metadata)
-    metadata, records = load_dataset("cityscapes_fine_sem_seg_val", cityscapes)
+    metadata, records = load("cityscapes_fine_sem_seg_val", cityscapes)
     assert np.array_equal(semantic_map(records[0].frames[0], metadata), truth)
     assert truth[0, 0] == -1 and metadata.classes[truth[4, 0]] == "car"
 
 
 def test_cityscapes_test_split_has_no_truth(cityscapes):
     for name in ("cityscapes_fine_instance_seg_test", "cityscapes_fine_sem_seg_test"):
-        _, records = load_dataset(name, cityscapes)
+        _, records = load(name, cityscapes)
         assert [r.id for r in records] == ["ulm_000_019"]
 
 
@@ -472,7 +472,7 @@ def test_cityscapes_panoptic_files_are_used_where_they_are(cityscapes):
         "annotations": [{"image_id": "ulm_000_019", "file_name": name, "segments_info": segments}],
     }
     folder.with_suffix(".json").write_text(json.dumps(content))
-    metadata, records = load_dataset("cityscapes_fine_panoptic_val", cityscapes)
+    metadata, records = load("cityscapes_fine_panoptic_val", cityscapes)
     assert summary(metadata, records[0]) == [("car", 26000, False, 8)]
     assert records[0].frames[0].panoptic == folder / name
     assert records[0].frames[0].file.exists() and records[0].frames[0].semantic.exists()
@@ -480,11 +480,11 @@ def test_cityscapes_panoptic_files_are_used_where_they_are(cityscapes):
 
 def test_cityscapes_is_told_where_it_is_missed(cityscapes):
     with pytest.raises(DataError, match=r"leftImg8bit.* not found.*DETECTRON2_DATASETS"):
-        load_dataset("cityscapes_fine_sem_seg_val", cityscapes / "nowhere")
+        load("cityscapes_fine_sem_seg_val", cityscapes / "nowhere")
     image = next((cityscapes / "cityscapes/leftImg8bit/val").glob("*/*"))
     image.rename(image.with_name("x.png"))
     with pytest.raises(DataError, match="has no CITY/"):
-        load_dataset("cityscapes_fine_sem_seg_val", cityscapes)
+        load("cityscapes_fine_sem_seg_val", cityscapes)
 
 
 # ---------------------------------------------------------------- real data
@@ -492,11 +492,9 @@ def test_cityscapes_is_told_where_it_is_missed(cityscapes):
 
 def test_real_panoptic_data(shared_data):
     folder = shared_data / "coco_panoptic_200"
-    metadata, records = load_dataset(
-        f"{folder}/annotations/panoptic_train2017.json", Path("nowhere")
-    )
-    official, again = load_dataset(
-        f"{folder}/annotations/panoptic_train2017.json@{folder}/images/train2017", Path("nowhere")
+    metadata, records = load(f"{folder}/annotations/panoptic_train2017.json")
+    official, again = load(
+        f"{folder}/annotations/panoptic_train2017.json@{folder}/images/train2017"
     )
     assert (len(metadata.classes), sum(metadata.is_thing)) == (133, 80)
     assert metadata.dataset_ids[78:82] == (89, 90, 92, 93)
@@ -515,7 +513,7 @@ def test_real_panoptic_data(shared_data):
 
 def test_real_instances_match_pycocotools(shared_data):
     path = shared_data / "coco_polygons_mini" / "instances.json"
-    _, records = load_dataset(str(path), Path())
+    _, records = load(str(path))
     content = json.loads(path.read_text())
     size = {i["id"]: (i["height"], i["width"]) for i in content["images"]}
     expected = []
@@ -542,7 +540,7 @@ def test_real_instances_match_pycocotools(shared_data):
     ],
 )
 def test_real_data_by_path(shared_data, name, count, classes):
-    metadata, records = load_dataset(f"{shared_data}/{name}", Path())
+    metadata, records = load(f"{shared_data}/{name}")
     assert (len(records), len(metadata.classes)) == (count, classes)
     frame = records[-1].frames[0]
     assert frame.file.exists()
@@ -553,5 +551,6 @@ def test_real_data_by_path(shared_data, name, count, classes):
         assert metadata.ignore_label == 11
 
 
-def test_readers_are_a_table():
-    assert {"coco_instances", "coco_panoptic", "label_png"} <= READERS.keys()
+def test_formats_are_a_table():
+    assert {"coco_instances", "coco_panoptic", "label_png"} <= FORMATS.keys()
+    assert all(format.name == name for name, format in FORMATS.items())

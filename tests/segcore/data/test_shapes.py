@@ -1,13 +1,12 @@
 """Polygons and RLEs that pycocotools must never see."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from loading import load
 from pycocotools import mask as coco_mask
 
-from segcore.data.catalog import load_dataset
 from segcore.data.parsing.run_lengths import BATCH, totals
 from segcore.errors import DataError
 
@@ -43,7 +42,7 @@ def dataset(folder, shapes):
 )
 def test_polygons_are_flat_lists_of_finite_numbers(tmp_path, ring):
     with pytest.raises(DataError, match=r"x\.json: annotation 1 has a polygon .*flat list x0, y0"):
-        load_dataset(dataset(tmp_path, [[SQUARE], [SQUARE, ring]]), Path())
+        load(dataset(tmp_path, [[SQUARE], [SQUARE, ring]]))
 
 
 def rle(counts, size=(4, 6)):
@@ -69,16 +68,16 @@ def rle(counts, size=(4, 6)):
 )
 def test_run_lengths_cover_their_image(tmp_path, shape, message):
     with pytest.raises(DataError, match=rf"x\.json: annotation 1 has .*{message}"):
-        load_dataset(dataset(tmp_path, [rle("52a0"), shape, rle("52a0")]), Path())
+        load(dataset(tmp_path, [rle("52a0"), shape, rle("52a0")]))
 
 
 def test_every_rle_of_a_long_file_is_looked_at(tmp_path):
     shapes = [rle("52a0")] * (2 * BATCH + 3)
-    assert len(load_dataset(dataset(tmp_path, shapes), Path())[1][0].frames[0].segments) == 131
+    assert len(load(dataset(tmp_path, shapes))[1][0].frames[0].segments) == 131
     for i in (BATCH - 1, BATCH, 2 * BATCH + 2):
         broken = [*shapes[:i], rle("52g0"), *shapes[i + 1 :]]
         with pytest.raises(DataError, match=f"annotation {i} has run lengths"):
-            load_dataset(dataset(tmp_path, broken), Path())
+            load(dataset(tmp_path, broken))
 
 
 def test_totals_are_those_of_pycocotools():

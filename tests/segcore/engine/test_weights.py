@@ -14,7 +14,7 @@ import torch
 from mask2former.build import build
 from mask2former.weights import to_official, to_ours
 from segcore.config import load_config
-from segcore.data.catalog import dataset_metadata
+from segcore.data.catalog import Catalog
 from segcore.engine.backbone_names import timm_swin_name
 from segcore.engine.checkpoint import Checkpoints, save_atomic
 from segcore.engine.weights import load_weights, read_checkpoint
@@ -25,7 +25,7 @@ from tools.convert_weights import convert, write
 
 def model_of(root, *opts, classes=133):
     cfg = load_config(root / "configs/tiny/panoptic_tiny.yaml", opts)
-    metadata = dataset_metadata("coco_2017_val_panoptic", root)
+    metadata = Catalog(root).metadata("coco_2017_val_panoptic")
     values = metadata.to_dict()
     for name in ("classes", "dataset_ids", "is_thing", "colors"):
         values[name] = values[name][:classes]

@@ -1,12 +1,10 @@
 """Findings that are nearly right: ground truth moved, cut, relabelled, lost, with real shapes."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
+from loading import load as load_dataset
 
 from segcore import masks
-from segcore.data.catalog import load_dataset
 from segcore.evaluation.panoptic import truth_map
 from segcore.labels import lookup
 from segcore.structures import Instances, Metadata, Panoptic, PanopticSegment, Record, Result
@@ -14,7 +12,7 @@ from segcore.structures import Instances, Metadata, Panoptic, PanopticSegment, R
 
 def load(shared_data, name: str, images: str = "") -> tuple[Metadata, list[Record]]:
     path = str(shared_data / name) + (f"@{shared_data / images}" if images else "")
-    metadata, records = load_dataset(path, Path())
+    metadata, records = load_dataset(path)
     return metadata, list(records)
 
 

@@ -8,7 +8,7 @@ import perturbed
 import pytest
 
 from segcore import masks
-from segcore.data.catalog import dataset_metadata
+from segcore.data.catalog import Catalog
 from segcore.evaluation import coco_ap, instance
 from segcore.evaluation.instance import InstanceEvaluator
 from segcore.structures import Frame, Metadata, Record, Result, Segment
@@ -67,10 +67,10 @@ def test_small_objects_are_all_boundary():
 
 def test_the_width_is_what_the_data_set_says(root):
     assert InstanceEvaluator(ONE).dilation == 0.02
-    city = dataset_metadata("cityscapes_fine_instance_seg_val", root)
+    city = Catalog(root).metadata("cityscapes_fine_instance_seg_val")
     assert city.boundary_dilation == 0.005
     assert InstanceEvaluator(city).dilation == 0.005
     assert InstanceEvaluator(city, dilation=0.03).dilation == 0.03
     assert Metadata.from_dict(city.to_dict()) == city
-    coco = dataset_metadata("coco_2017_val", root)
+    coco = Catalog(root).metadata("coco_2017_val")
     assert coco.boundary_dilation == 0.02

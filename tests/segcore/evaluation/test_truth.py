@@ -8,13 +8,12 @@ from pathlib import Path
 import perturbed
 import pytest
 from fake_task import make_task
+from loading import load
 from tiny import make_dataset
 
 from segcore import masks
 from segcore.build.evaluators import build_evaluators
-from segcore.config import load_config
-from segcore.data.catalog import dataset_metadata, find, load_dataset
-from segcore.data.instance_truth import instance_truth
+from segcore.data.catalog import Catalog
 from segcore.errors import DataError
 from segcore.evaluation.instance import InstanceEvaluator
 from segcore.structures import Result
@@ -49,8 +48,8 @@ def whole(record):
 def test_classes_are_those_of_the_panoptic_file(tmp_path):
     make_dataset(tmp_path)
     change(tmp_path / "instances.json", lambda c: c["images"].reverse())
-    metadata, records = load_dataset("own", Path(), own(tmp_path))
-    truth = instance_truth("own", Path(), [tmp_path / "own.yaml"])
+    metadata, records = load("own", Path(), own(tmp_path))
+    truth = Catalog(Path(), [tmp_path / "own.yaml"]).truth("own")
     assert truth is not None
     for record in records:
         found, things = truth(record), [s for s in record.frames[0].segments if s.category < 2]
@@ -63,7 +62,7 @@ def test_classes_are_those_of_the_panoptic_file(tmp_path):
 
 def test_images_are_found_by_file_then_by_id(tmp_path):
     make_dataset(tmp_path)
-    metadata, records = load_dataset("own", Path(), own(tmp_path))
+    metadata, records = load("own", Path(), own(tmp_path))
 
     def renumber(content):
         for entry in content["images"]:
@@ -72,27 +71,26 @@ def test_images_are_found_by_file_then_by_id(tmp_path):
             entry["image_id"] += 1
 
     change(tmp_path / "instances.json", renumber)
-    truth = instance_truth("own", Path(), [tmp_path / "own.yaml"])
+    truth = Catalog(Path(), [tmp_path / "own.yaml"]).truth("own")
     assert all(truth(r).frames[0].file == r.frames[0].file for r in records)
     change(tmp_path / "instances.json", lambda c: c["images"][0].update(file_name="x.png"))
-    truth = instance_truth("own", Path(), [tmp_path / "own.yaml"])
+    truth = Catalog(Path(), [tmp_path / "own.yaml"]).truth("own")
     with pytest.raises(DataError, match=r"instances\.json: does not list .*00\.png \(image 0\)"):
         truth(records[0])
     change(tmp_path / "instances.json", lambda c: c["images"][2].update(height=5))
     change(tmp_path / "instances.json", lambda c: c.update(annotations=[]))
     with pytest.raises(DataError, match=r"image 3 is \(5, 64\).* in the panoptic file \(72, 64\)"):
-        instance_truth("own", Path(), [tmp_path / "own.yaml"])(records[2])
+        Catalog(Path(), [tmp_path / "own.yaml"]).truth("own")(records[2])
 
 
 def evaluators(folder, caplog):
     caplog.set_level(logging.INFO)
     caplog.clear()
-    cfg = load_config(None, ["DATASETS.CATALOGS", f"[{folder}/own.yaml]"])
     task = replace(make_task(), makes=("instance",))
-    metadata, records = load_dataset("own", Path(), [folder / "own.yaml"])
-    made = build_evaluators(cfg, task, metadata)
+    catalog = Catalog(Path(), [folder / "own.yaml"])
+    made = build_evaluators(task, catalog, catalog.metadata("own"))
     assert [type(e) for e in made] == [InstanceEvaluator]
-    return made[0], records
+    return made[0], catalog.read("own")
 
 
 def test_what_is_hidden_in_the_png_counts(tmp_path, caplog):
@@ -135,16 +133,19 @@ def test_catalogue_names_the_files_of_published_numbers():
     for split in ("train", "val"):
         for name in (f"coco_2017_{split}_panoptic", f"coco_2017_{split}_panoptic_with_sem_seg"):
             path = Path(f"/data/coco/annotations/instances_{split}2017.json")
-            assert find(name, Path("/data"))["instances"] == path
+            assert Catalog(Path("/data")).entry(name).source.more["instances"] == path
         path = Path(f"/data/ADEChallengeData2016/ade20k_instance_{split}.json")
-        assert find(f"ade20k_panoptic_{split}", Path("/data"))["instances"] == path
+        assert (
+            Catalog(Path("/data")).entry(f"ade20k_panoptic_{split}").source.more["instances"]
+            == path
+        )
         for name in (f"cityscapes_fine_panoptic_{split}", f"mapillary_vistas_panoptic_{split}"):
-            assert "instances" not in find(name, Path("/data"))
+            assert "instances" not in Catalog(Path("/data")).entry(name).source.more
 
 
 def test_ids_of_ade20k_things_are_known_to_its_panoptic_classes(root):
-    things = dataset_metadata("ade20k_instance_val", root)
-    panoptic = dataset_metadata("ade20k_panoptic_val", root)
+    things = Catalog(root).metadata("ade20k_instance_val")
+    panoptic = Catalog(root).metadata("ade20k_panoptic_val")
     classes = [panoptic.dataset_ids.index(number) for number in things.dataset_ids]
     assert all(panoptic.is_thing[k] for k in classes) and len(classes) == sum(panoptic.is_thing)
     assert (things.classes[0], panoptic.classes[classes[0]]) == ("bed", "bed")
@@ -156,8 +157,8 @@ def test_real_instances_are_perfect_against_their_own_file(shared_data, tmp_path
         tmp_path, f"{folder}/images/val2017", f"{folder}/annotations/panoptic_val2017",
         f"{folder}/annotations/instances_val2017",
     )  # fmt: skip
-    metadata, records = load_dataset("own", Path(), catalog)
-    truth = instance_truth("own", Path(), catalog)
+    metadata, records = load("own", Path(), catalog)
+    truth = Catalog(Path(), catalog).truth("own")
     assert truth is not None
     evaluator = InstanceEvaluator(metadata, truth=truth)
     for record in records[:10]:

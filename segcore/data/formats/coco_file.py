@@ -1,0 +1,157 @@
+"""COCO's annotation files, packed while they are being parsed."""
+
+from __future__ import annotations
+
+import logging
+import marshal
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segcore.data.parsing.json_stream import read_object
+from segcore.data.parsing.values import identity, real, text, typed
+from segcore.data.problem import Problem, Report
+from segcore.errors import DataError
+from segcore.structures import Metadata, Size
+
+logger = logging.getLogger(__name__)
+
+ImageId = int | str
+LARGEST_EDGE = 1 << 20  # pixels
+
+
+class CocoFile:
+    """Images of an annotation file, and its annotations grouped by them.
+
+    A file without `annotations` lists images whose truth is unknown: COCO's test sets.
+
+    Args:
+        values: what is kept of an annotation, plain values, its number first; DataError where
+            something is missing.
+        what: the number belongs to, for errors.
+        problem: is given what is wrong with an entry, which is left out; the annotations of an
+            image that is left out go with it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        values: Callable[[Any], tuple[Any, ...]],
+        *,
+        what: str,
+        problem: Report,
+    ) -> None:
+        self.path, self._values, self._what, self._problem = path, values, what, problem
+        self.images: dict[ImageId, tuple[str, Size]] = {}
+        self._left_out: set[ImageId] = set()
+        self._numbers: dict[ImageId, int] = {}  # of image ids, by first mention
+        self._image = array("q")  # (A,) number of each annotation's image
+        self._buffer, self._ends = bytearray(), array("q", [0])
+        content = read_object(path, {"images": self._add_image, "annotations": self._add})
+        if "images" not in content:
+            raise DataError(
+                f"{path}: has no 'images'; it has {sorted(content)}; expected COCO's layout"
+            )
+        self.annotated = "annotations" in content
+        if not self.annotated:
+            logger.warning("%s: has no 'annotations'; its images have no ground truth", path)
+        for key in ("images", "annotations"):
+            if not isinstance(content.get(key, 0), int):
+                raise DataError(f"{path}: {key!r} is not a list; expected COCO's layout")
+        images = np.asarray(self._image)
+        self._order = np.argsort(images, kind="stable")
+        self._edges = np.searchsorted(images[self._order], np.arange(len(self._numbers) + 1))
+        for image in self._numbers:
+            if image not in self.images and image not in self._left_out:
+                self._report_unlisted(image)
+
+    def _add_image(self, entry: Any) -> None:
+        try:
+            number = typed(entry, "id", identity, "an image", self.path)
+        except DataError as fault:
+            self.report(str(fault), "image entry")
+            return
+        what = f"image {number}"
+        if number in self.images or number in self._left_out:
+            message = f"{self.path}: {what} is listed twice; image ids must be unique"
+            self.report(message, "image entry", image=number)
+            return
+        try:
+            height, width = (typed(entry, k, _edge, what, self.path) for k in ("height", "width"))
+            name = typed(entry, "file_name", text, what, self.path)
+        except DataError as fault:
+            self._left_out.add(number)
+            self.report(str(fault), "image entry", image=number)
+            return
+        self.images[number] = name, (height, width)
+
+    def _add(self, entry: Any) -> None:
+        try:
+            values = self._values(entry)
+            what = f"{self._what} {values[0]}"
+            image = typed(entry, "image_id", identity, what, self.path)
+        except DataError as fault:
+            self.report(str(fault), "annotation entry", annotation=number_of(entry))
+            return
+        self._image.append(self._numbers.setdefault(image, len(self._numbers)))
+        self._buffer += marshal.dumps(values)
+        self._ends.append(len(self._buffer))
+
+    def _report_unlisted(self, image: ImageId) -> None:
+        for number, *_ in self.annotations(image):
+            what = f"{self.path}: {self._what} {number}"
+            message = f"{what} belongs to image {image}, which is not listed"
+            self.report(message, "unlisted image", image=image, annotation=number)
+
+    def report(
+        self,
+        message: str,
+        kind: str,
+        *,
+        image: ImageId | None = None,
+        annotation: int | str | None = None,
+    ) -> None:
+        """A fault of this file on its way to whoever wants to know."""
+        self._problem(
+            Problem(message=message, path=self.path, kind=kind, image=image, annotation=annotation)
+        )
+
+    def _read(self, index: int) -> tuple[Any, ...]:
+        return marshal.loads(memoryview(self._buffer)[self._ends[index] : self._ends[index + 1]])
+
+    def annotations(self, image: ImageId) -> list[tuple[Any, ...]]:
+        """What was kept of those of an image, in the file's order."""
+        number = self._numbers.get(image)
+        if number is None:
+            return []
+        low, high = self._edges[number], self._edges[number + 1]
+        return [self._read(i) for i in self._order[low:high].tolist()]
+
+
+def number_of(entry: Any) -> int | str:
+    """The id of an annotation, which many a file leaves out."""
+    number = entry.get("id") if isinstance(entry, dict) else None
+    return number if isinstance(number, int | str) else "?"
+
+
+def _edge(value: Any) -> int:
+    if not 1 <= (edge := int(real(value))) <= LARGEST_EDGE:
+        raise ValueError(f"pixels, 1 to {LARGEST_EDGE}")
+    return edge
+
+
+def class_of(metadata: Metadata) -> dict[int, int]:
+    """From ids in the files to contiguous classes."""
+    return {number: k for k, number in enumerate(metadata.dataset_ids)}
+
+
+def unknown_category(number: int, where: str, metadata: Metadata) -> str:
+    """What to say of a category that is none of the data set's classes."""
+    ids = metadata.dataset_ids
+    return (
+        f"{where} has category {number}; {metadata.name} knows {len(ids)} ids from"
+        f" {min(ids)} to {max(ids)}; correct the file, or the classes of the catalogue entry"
+    )

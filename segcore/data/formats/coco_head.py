@@ -1,0 +1,113 @@
+"""What a COCO JSON says of itself: its kind, its classes, where its images may lie."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from segcore.data.class_list import ClassList, class_list, is_color
+from segcore.data.folders import first_with
+from segcore.data.parsing.json_stream import last_member, read_object
+from segcore.data.parsing.values import flag, typed, whole
+from segcore.errors import DataError
+
+LISTS = ("images", "annotations")
+LARGE = 1 << 20  # bytes; a smaller file is parsed before it has been searched
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What an annotation file says of itself."""
+
+    categories: tuple[dict[str, Any], ...]
+    panoptic: bool
+    image: str | None  # file name of the first one
+    annotated: bool = True  # False: a list of images, as COCO's test sets are
+
+
+class _Enough(Exception):
+    """The rest of the file need not be read."""
+
+
+def head_of(path: Path) -> Head:
+    """Categories and kind of a COCO JSON."""
+    try:
+        state = path.stat()
+    except OSError:
+        return _read_head(path, 0, 0)  # which says what is missing
+    return _read_head(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=64)  # a big file takes seconds, and is asked for its kind, images and classes
+def _read_head(path: Path, _changed: int, size: int) -> Head:
+    first: dict[str, dict[str, Any]] = {}
+    categories = last_member(path, "categories") if size > LARGE else None
+
+    def note(key: str, entry: Any) -> None:
+        first.setdefault(key, entry if isinstance(entry, dict) else {})
+        if categories and len(first) == len(LISTS):
+            raise _Enough
+
+    annotated = True
+    with suppress(_Enough):
+        content = read_object(path, {key: partial(note, key) for key in LISTS})
+        categories, annotated = content.get("categories"), "annotations" in content
+    if not isinstance(categories, list) or not categories:
+        raise DataError(f"{path}: has no categories; list them as `classes` in a catalogue entry")
+    for entry in categories:
+        if not isinstance(entry, dict) or not {"id", "name"} <= entry.keys():
+            raise DataError(f"{path}: a category needs `id` and `name`; one is {entry!r:.80}")
+        typed(entry, "id", whole, f"category {entry['name']!r:.40}", path)
+        typed(entry, "isthing", flag, f"category {entry['name']!r:.40}", path, default=True)
+    panoptic = all("isthing" in entry for entry in categories)  # a guess
+    if "annotations" in first:
+        panoptic = "segments_info" in first["annotations"]
+    image = first.get("images", {}).get("file_name")
+    image = image if isinstance(image, str) else None
+    return Head(tuple(categories), panoptic, image, annotated)
+
+
+def is_panoptic(path: Path) -> bool:
+    """Whether this is a COCO JSON whose segments lie in PNGs."""
+    if not looks_like_json(path):
+        return False
+    try:
+        return head_of(path).panoptic
+    except DataError:
+        return False
+
+
+def looks_like_json(path: Path) -> bool:
+    """By its name or else by its first sign, so that a damaged file still counts."""
+    if not path.is_file():
+        return False
+    if path.suffix.lower() == ".json":
+        return True
+    with path.open("rb") as file:
+        return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+
+
+def classes_of_file(path: Path) -> ClassList:
+    """Things first, then stuff, each by id: the order of COCO panoptic."""
+    ordered = sorted(head_of(path).categories, key=lambda c: (not c.get("isthing", 1), c["id"]))
+    content: dict[str, Any] = {"names": [c["name"] for c in ordered]}
+    content["ids"] = [c["id"] for c in ordered]
+    content["num_things"] = sum(bool(c.get("isthing", 1)) for c in ordered)
+    if all(is_color(c.get("color")) for c in ordered):
+        content["colors"] = [c["color"] for c in ordered]
+    return class_list(content, str(path))
+
+
+def image_folders(path: Path) -> list[Path]:
+    """Where the images of a JSON usually lie, the likely places first."""
+    stem = path.stem.removeprefix("panoptic_").removeprefix("instances_")
+    likely = [stem, f"../{stem}", f"images/{stem}", f"../images/{stem}"]
+    return [path.parent / place for place in (*likely, "images", "../images", ".")]
+
+
+def images_beside(path: Path) -> Path:
+    """The folder that has the first image of the file."""
+    return first_with([head_of(path).image or ""], image_folders(path), path)

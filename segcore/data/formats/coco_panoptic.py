@@ -1,0 +1,130 @@
+"""COCO panoptic JSON and its PNGs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from segcore.data.folders import first_with, folder_of, image_folder
+from segcore.data.formats.coco_file import CocoFile, ImageId, class_of, unknown_category
+from segcore.data.formats.coco_head import (
+    classes_of_file,
+    head_of,
+    image_folders,
+    is_panoptic,
+)
+from segcore.data.formats.format import Format, Source
+from segcore.data.images import IMAGE_SUFFIXES
+from segcore.data.parsing.values import flag, identity, listing, real, text, typed, whole
+from segcore.data.problem import Problem, Report
+from segcore.errors import DataError
+from segcore.structures import Frame, Metadata, PngId, Record, Segment
+
+logger = logging.getLogger(__name__)
+
+
+def read(source: Source, metadata: Metadata) -> Iterator[Record]:
+    """An image without an annotation is left out; of two annotations the first counts."""
+    path = source.annotations
+    content, folder = panoptic_file(path, source.problem), image_folder(source.images)
+    if not content.annotated:
+        for image, (name, size) in content.images.items():
+            yield Record(image, size, (Frame(folder / name),))
+        return
+    pngs = folder_of(source.more.get("panoptic", path.with_suffix("")), "folder of panoptic PNGs")
+    labels, known, left_out = source.more.get("semantic"), class_of(metadata), 0
+    for image, (name, size) in content.images.items():
+        annotations = content.annotations(image)
+        if not annotations:
+            left_out += 1
+            continue
+        if len(annotations) > 1:
+            message = f"{path}: image {image} has {len(annotations)} annotations; expected one"
+            content.report(message, "annotations of one image", image=image)
+        png = _png_of(annotations[0][1], pngs)
+        segments = panoptic_segments(content, image, metadata, known)
+        semantic = None if labels is None else labels / Path(png).name
+        yield Record(image, size, (Frame(folder / name, segments, pngs / png, semantic),))
+    if left_out:
+        logger.warning("%s: %d images have no annotation; left out", path, left_out)
+
+
+def _png_of(name: str, folder: Path) -> str:
+    """The PNG that an annotation means: EntitySeg names the image, up to its first dot."""
+    if name.lower().endswith(".png"):
+        return name
+    stem = name
+    while stem.lower().endswith(IMAGE_SUFFIXES):
+        stem = stem.rpartition(".")[0]
+    short = name.split(".")[0] + ".png"
+    if f"{stem}.png" != short and not (folder / f"{stem}.png").exists():
+        return short if (folder / short).exists() else f"{stem}.png"
+    return f"{stem}.png"
+
+
+def panoptic_file(path: Path, problem: Report) -> CocoFile:
+    """Of each annotation: its image, its PNG, and (category, id, crowd, area) by segment."""
+
+    def values(entry: Any) -> tuple[Any, ...]:
+        image = typed(entry, "image_id", identity, "an annotation", path)
+        what = f"image {image}"
+        listed = typed(entry, "segments_info", listing, what, path)
+        png = typed(entry, "file_name", text, what, path)
+        return image, png, tuple(_segments(listed, image, path, problem))
+
+    return CocoFile(path, values, what="the annotation of image", problem=problem)
+
+
+def _segments(
+    listed: list[Any], image: ImageId, path: Path, problem: Report
+) -> Iterator[tuple[Any, ...]]:
+    what = f"a segment of image {image}"
+    for entry in listed:
+        try:
+            yield (
+                typed(entry, "category_id", whole, what, path),
+                typed(entry, "id", whole, what, path),
+                typed(entry, "iscrowd", flag, what, path, default=False),
+                typed(entry, "area", real, what, path, default=None),
+            )
+        except DataError as fault:
+            problem(Problem(message=str(fault), path=path, kind="segment entry", image=image))
+
+
+def panoptic_segments(
+    content: CocoFile, image: ImageId, metadata: Metadata, known: dict[int, int]
+) -> tuple[Segment, ...]:
+    """Segments of an image's panoptic PNG, without those of unknown categories.
+
+    Args:
+        known: from ids in the file to classes.
+    """
+    segments = []
+    for category, png_id, crowd, area in content.annotations(image)[0][2]:
+        if category in known:
+            segments.append(Segment(known[category], PngId(png_id), crowd, area))
+            continue
+        message = unknown_category(category, f"{content.path}: image {image}", metadata)
+        content.report(message, "category", image=image)
+    return tuple(segments)
+
+
+def _images_beside(path: Path) -> Path:
+    """Not the folder of PNGs, which may have the names of the images."""
+    folders = [folder for folder in image_folders(path) if folder != path.with_suffix("")]
+    return first_with([head_of(path).image or ""], folders, path)
+
+
+FORMAT = Format(
+    name="coco_panoptic",
+    read=read,
+    recognises=is_panoptic,
+    images_beside=_images_beside,
+    classes=lambda source: classes_of_file(source.annotations),
+    annotated=lambda source: head_of(source.annotations).annotated,
+    evaluators=("panoptic", "instance", "semantic"),
+    more=("panoptic", "semantic", "instances"),
+    first_id=1,
+)
