@@ -7,26 +7,19 @@ for result in predictor(["street.jpg", array]):
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from segcore.build.data import catalog, known_classes
-from segcore.build.task import build_task
+from segcore.build.task import load_task
 from segcore.config import Config, load_config
-from segcore.contracts import Task
 from segcore.data.images import read_image
 from segcore.engine.device import choose_device
-from segcore.engine.weights import load_weights, read_checkpoint
-from segcore.errors import ConfigError, DataError, WeightsError
-from segcore.structures import Batch, Frame, Metadata, Outputs, Record, Result, Sample
-
-logger = logging.getLogger(__name__)
+from segcore.errors import ConfigError, DataError
+from segcore.structures import Batch, Frame, Outputs, Record, Result, Sample
 
 ImageLike = str | Path | np.ndarray | Image.Image
 
@@ -53,15 +46,8 @@ class Predictor:
             )
         self.cfg = cfg = config if isinstance(config, Config) else load_config(config, opts)
         self.device = choose_device(cfg.MODEL.DEVICE)
-        path = cfg.MODEL.WEIGHTS if weights is None else str(weights)
-        checkpoint: dict[str, Any] = read_checkpoint(path) if path else {}
-        self.metadata = _metadata(cfg, checkpoint)
-        self.task = build_task(cfg, self.metadata)
-        if path:
-            _load(self.task, checkpoint, path)
-        else:
-            logger.warning("no weights given: the model is random, and so are its results")
-        self.task.model.to(self.device).eval()
+        self.task = load_task(cfg, cfg.MODEL.WEIGHTS if weights is None else weights)
+        self.metadata = self.task.metadata
 
     def __call__(self, images: ImageLike | Sequence[ImageLike]) -> list[Result]:
         """One Result an image, in order, at each image's own size.
@@ -128,25 +114,3 @@ def _pixels(image: object, number: int) -> np.ndarray:
             " RGB array (H, W, 3) with pixels; BGR images of OpenCV need image[..., ::-1]"
         )
     return image
-
-
-def _load(task: Task, checkpoint: dict[str, Any], path: str) -> None:
-    try:
-        load_weights(task.model, checkpoint, task.renames, complete=True)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
-
-
-def _metadata(cfg: Config, checkpoint: dict[str, Any]) -> Metadata:
-    """The classes: from the checkpoint that carries them, else from the catalogue."""
-    if known := known_classes(cfg):  # no file is needed
-        return known
-    if "metadata" in checkpoint:
-        return Metadata.from_dict(checkpoint["metadata"])
-    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
-    if not names:
-        raise ConfigError(
-            "DATASETS.TRAIN is empty and the checkpoint names no classes; name the data set that"
-            " the model was trained on, e.g. DATASETS.TRAIN '[coco_2017_train_panoptic]'"
-        )
-    return catalog(cfg).metadata(names[0])

@@ -1,18 +1,27 @@
-"""From a config to a ready-made task."""
+"""From a config to a task, and from a checkpoint to one that is ready to look at images."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from segcore.architectures import KEY, architecture
-from segcore.build.data import catalog, train_metadata
+from segcore.build.data import catalog, known_classes, train_metadata
 from segcore.config import Config, check_config
 from segcore.contracts import Task
+from segcore.engine.device import choose_device
 from segcore.engine.launch import DTYPES, choose_precision
+from segcore.engine.weights import load_into_task, read_checkpoint
+from segcore.errors import ConfigError, WeightsError
 from segcore.import_path import import_from
 from segcore.structures import Metadata
+
+logger = logging.getLogger(__name__)
 
 
 def build_task(cfg: Config, metadata: Metadata | None = None) -> Task:
@@ -28,3 +37,53 @@ def build_task(cfg: Config, metadata: Metadata | None = None) -> Task:
     task = build(cfg, metadata or train_metadata(cfg, catalog(cfg)))
     precision = choose_precision(cfg.TEST.PRECISION, cfg.MODEL.DEVICE, "TEST.PRECISION")
     return replace(task, precision=DTYPES[precision])
+
+
+def load_task(
+    cfg: Config,
+    checkpoint: str | Path | Mapping[str, Any],
+    *,
+    device: torch.device | None = None,
+) -> Task:
+    """The config's task with the checkpoint's weights and classes, on its device, in eval mode.
+
+    WeightsError where a tensor of the model would stay random.
+
+    Args:
+        checkpoint: whatever MODEL.WEIGHTS takes, or what `read_checkpoint` returned; "": the model
+            stays random, with a warning.
+        device: None: the one of MODEL.DEVICE.
+    """
+    named = not isinstance(checkpoint, Mapping)
+    content = checkpoint if isinstance(checkpoint, Mapping) else {}
+    if named and str(checkpoint):
+        content = read_checkpoint(checkpoint)
+    device = device or choose_device(cfg.MODEL.DEVICE)
+    task = build_task(cfg, _trained_metadata(cfg, content))
+    if content:
+        try:
+            load_into_task(task, content, complete=True)
+        except WeightsError as error:
+            raise WeightsError(f"{checkpoint}: {error}" if named else str(error)) from None
+    else:
+        logger.warning("no weights given: the model is random, and so are its results")
+    task.model.to(device).eval()
+    return task
+
+
+def _trained_metadata(cfg: Config, content: Mapping[str, Any]) -> Metadata:
+    """Classes as a model was trained: the architecture's, the checkpoint's, or the data set's.
+
+    Args:
+        content: what `read_checkpoint` returned; {}: there is no checkpoint.
+    """
+    if known := known_classes(cfg):  # no file is needed
+        return known
+    if content.get("metadata"):
+        return Metadata.from_dict(content["metadata"])
+    if not [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]:
+        raise ConfigError(
+            "DATASETS.TRAIN is empty and the checkpoint names no classes; name the data set that"
+            " the model was trained on, e.g. DATASETS.TRAIN '[coco_2017_train_panoptic]'"
+        )
+    return train_metadata(cfg, catalog(cfg))

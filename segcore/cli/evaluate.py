@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from segcore.build import data, evaluators
-from segcore.build.task import build_task
+from segcore.build.task import load_task
 from segcore.cli.launched import launched
 from segcore.config import Config
 from segcore.contracts import Task
 from segcore.data.catalog import Catalog
 from segcore.engine.checkpoint import Checkpoints
+from segcore.engine.checkpoint_reader import read_checkpoint
 from segcore.engine.evaluate import evaluate
 from segcore.engine.launch import Fabric
-from segcore.engine.weights import load_weights, read_checkpoint
 from segcore.errors import ConfigError
 from segcore.evaluation.predictions import Predictions
 from segcore.evaluation.table import format_table
 from segcore.evaluation.writers import write_json
-from segcore.structures import Batch, Metadata, Result
+from segcore.structures import Batch, Result
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +33,7 @@ def main(*, config_file: str | None, opts: Sequence[str], resume: bool, **machin
         raise ConfigError("DATASETS.TEST is empty; name a data set to evaluate on")
     checkpoint = _checkpoint(cfg, resume)
     catalog = data.catalog(cfg)
-    known = checkpoint.get("metadata")  # the classes as the checkpoint was trained with
-    trained = Metadata.from_dict(known) if known else data.train_metadata(cfg, catalog)
-    task = build_task(cfg, trained)
-    load_weights(task.model, checkpoint["model"], task.renames, complete=True)
-    task.model.to(fabric.device)
+    task = load_task(cfg, checkpoint, device=fabric.device)
     augmented = evaluators.build_augmented(cfg, task, fabric) if cfg.TEST.AUG.ENABLED else None
     evaluate_all(cfg, task, catalog, fabric, write=True)
     if augmented:

@@ -22,7 +22,7 @@ from segcore.engine.launch import Fabric
 from segcore.engine.log import RunLog
 from segcore.engine.run import Run
 from segcore.engine.trainer import Trainer
-from segcore.engine.weights import load_weights
+from segcore.engine.weights import load_into_task
 from segcore.errors import ConfigError, DataError
 from segcore.structures import Batch, Metadata
 
@@ -39,8 +39,7 @@ def main(*, config_file: str | None, opts: Sequence[str], resume: bool, **machin
     run = build_run(cfg, task, trained, fabric)
     stored = run.resume() if resume else None
     if stored is None and cfg.MODEL.WEIGHTS:
-        names = run.about["metadata"]["classes"]
-        load_weights(task.model, cfg.MODEL.WEIGHTS, task.renames, classes=names)
+        load_into_task(task, cfg.MODEL.WEIGHTS)
     cfg = replace(cfg, SEED=seed_of_run(cfg, stored, seed))
     batches = data.train_batches(cfg, task, catalog, fabric, run.trainer.iteration)
     if stored is None:

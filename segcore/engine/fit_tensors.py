@@ -1,0 +1,115 @@
+"""Tensors of a checkpoint in a model's shapes: other classes, other queries, other windows.
+
+Legend of one-letter names: K classes, Q queries.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from segcore.contracts import ClassRows
+from segcore.errors import WeightsError
+
+# what a model computes itself, or what only a training counts
+COMPUTED = re.compile(r"(num_batches_tracked|relative_position_index|class_weight)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What the rows of some parameters stand for.
+
+    Args:
+        classes: parameters with rows of their own for every class.
+        queries: how the names of parameters end that have one row a query.
+        theirs, ours: names of the checkpoint's and the model's classes, in order; () is unknown.
+    """
+
+    classes: Sequence[ClassRows] = ()
+    queries: Sequence[str] = ()
+    theirs: Sequence[str] = ()
+    ours: Sequence[str] = ()
+
+
+def fit_tensor(name: str, value: Tensor, own: Tensor, rows: Rows) -> tuple[Tensor | None, str]:
+    """The value in the shape of the model's own, and how it was changed; "" is not at all.
+
+    None where the own stays, and why; "" is as it should be. WeightsError where neither will do.
+    """
+    for kind in rows.classes:
+        if name.endswith(kind.name) and value.shape[1:] == own.shape[1:]:
+            return _class_rows(value, own, kind, rows)
+    if value.shape == own.shape:
+        return value, ""
+    if name.endswith(tuple(rows.queries)) and value.shape[1:] == own.shape[1:]:
+        return _queries(value, own), f"{len(value)} -> {len(own)} queries"
+    if name.endswith("relative_position_bias_table") and value.shape[1] == own.shape[1]:
+        return _bias_table(value, own)
+    if COMPUTED.search(name):
+        return None, ""
+    raise WeightsError(
+        f"{name}: the checkpoint has {tuple(value.shape)}, the model {tuple(own.shape)};"
+        " is this the config that the checkpoint was trained with?"
+    )
+
+
+def _class_rows(
+    value: Tensor, own: Tensor, kind: ClassRows, rows: Rows
+) -> tuple[Tensor | None, str]:
+    """By names where they are known and differ, else all rows or none."""
+    theirs, ours = _plain(rows.theirs), _plain(rows.ours)
+    known = _count(value, kind) == len(theirs) and _count(own, kind) == len(ours)
+    if known and theirs != ours:
+        return _rows_by_name(value, own, kind, theirs, ours)
+    if value.shape == own.shape:
+        return value, ""
+    return None, f"{_count(value, kind)} -> {_count(own, kind)} classes"
+
+
+def _rows_by_name(
+    value: Tensor, own: Tensor, kind: ClassRows, theirs: list[str], ours: list[str]
+) -> tuple[Tensor | None, str]:
+    """Rows of the classes that both sides have, and of the background, which is everybody's."""
+    shared = [(i, theirs.index(name)) for i, name in enumerate(ours) if name in theirs]
+    if not shared:
+        return None, f"none of {len(theirs)} classes is wanted"
+    first = int(kind.background == "first")
+    goals, sources = ([first + pair[side] for pair in shared] for side in (0, 1))
+    if kind.background:
+        goals.append(0 if first else len(ours))
+        sources.append(0 if first else len(theirs))
+    blocks = own.clone().unflatten(0, (-1, kind.each))  # (K or K+1, each, ...)
+    blocks[goals] = value.unflatten(0, (-1, kind.each))[sources].to(blocks)
+    return blocks.flatten(0, 1), f"{len(shared)} of {len(ours)} classes by name"
+
+
+def _count(tensor: Tensor, kind: ClassRows) -> int:
+    """How many classes have rows in it."""
+    return len(tensor) // kind.each - bool(kind.background)
+
+
+def _plain(names: Sequence[str]) -> list[str]:
+    return [re.sub(r"[\s_-]+", " ", str(name)).casefold() for name in names]
+
+
+def _queries(value: Tensor, own: Tensor) -> Tensor:
+    """The first of them; more are copies, with a little noise that sets them apart."""
+    more = -(-len(own) // len(value))
+    same = torch.Generator().manual_seed(0)  # on every rank: their models must be one
+    jitter = 0.01 * torch.randn(own.shape, generator=same)
+    jitter[: len(value)] = 0
+    return torch.cat([value] * more)[: len(own)].to(own) + jitter.to(own)
+
+
+def _bias_table(value: Tensor, own: Tensor) -> tuple[Tensor, str]:
+    """Swin's biases by relative position, (2 window - 1)^2 rows, for another window."""
+    old, new = (round(len(table) ** 0.5) for table in (value, own))
+    square = value.T.reshape(1, -1, old, old).float()
+    table = F.interpolate(square, (new, new), mode="bicubic")
+    change = f"window {(old + 1) // 2} -> {(new + 1) // 2}"
+    return table.reshape(value.shape[1], -1).T.to(own), change

@@ -1,0 +1,61 @@
+"""From a checkpoint to a task that is ready to look at images."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_model import metadata_of, model_of
+
+from mask2former.weights import to_official
+from segcore.build.task import load_task
+from segcore.config import load_config
+from segcore.errors import ConfigError, WeightsError
+
+NO_DATA = ["MODEL.DEVICE", "cpu", "DATASETS.TRAIN", "[]", "DATASETS.TEST", "[]"]
+COCO = ["DATASETS.TRAIN", "[coco_2017_train_panoptic]"]
+FIVE = 5
+
+
+@pytest.fixture(scope="module")
+def cfg(root):
+    return load_config(root / "configs/tiny/panoptic_tiny.yaml", NO_DATA)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(root):
+    metadata = replace(metadata_of(root, FIVE), classes=tuple("abcde"))
+    model = model_of(root, classes=FIVE)
+    return {"model": to_official(model.state_dict()), "metadata": metadata.to_dict()}
+
+
+def test_weights_and_classes_come_from_a_file_or_what_was_read_of_it(cfg, checkpoint, tmp_path):
+    torch.save(checkpoint, tmp_path / "model.pth")
+    for source in (checkpoint, tmp_path / "model.pth", str(tmp_path / "model.pth")):
+        task = load_task(cfg, source)
+        assert task.metadata.classes == tuple("abcde")
+        assert not task.model.training
+        state = to_official(task.model.state_dict())
+        assert all(torch.equal(state[name], value) for name, value in checkpoint["model"].items())
+
+
+def test_the_model_is_on_the_device_that_was_asked_for(cfg, checkpoint):
+    assert {p.device.type for p in load_task(cfg, checkpoint).model.parameters()} == {"cpu"}
+    task = load_task(cfg, checkpoint, device=torch.device("meta"))
+    assert {p.device.type for p in task.model.parameters()} == {"meta"}
+
+
+def test_weights_of_a_part_raise_and_name_the_file(cfg, checkpoint, tmp_path):
+    part = {k: v for k, v in checkpoint["model"].items() if k.startswith("backbone.")}
+    torch.save(checkpoint | {"model": part}, tmp_path / "start.pth")
+    with pytest.raises(WeightsError, match=r"start\.pth: .*not a trained model; missing"):
+        load_task(cfg, tmp_path / "start.pth")
+
+
+def test_classes_that_nobody_names_raise(cfg, checkpoint):
+    with pytest.raises(ConfigError, match="the checkpoint names no classes"):
+        load_task(cfg, {"model": checkpoint["model"]})
+
+
+def test_no_weights_warn(root, caplog):
+    load_task(load_config(root / "configs/tiny/panoptic_tiny.yaml", [*NO_DATA, *COCO]), "")
+    assert "no weights given" in caplog.text
