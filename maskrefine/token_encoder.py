@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+AT_ONCE = 1024  # rows
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -68,8 +70,13 @@ class EncoderLayer(nn.Module):
     def forward(self, tokens: Tensor, code: Tensor, groups: list[Group]) -> Tensor:
         """(S, C) tokens and their position codes -> (S, C)."""
         tokens = self.norm1(tokens + self._drop(self._attend(tokens, code, groups)))
-        inner = self._drop(F.relu(self.linear1(tokens)))
-        return self.norm2(tokens + self._drop(self.linear2(inner)))
+        # a part at a time, for the wide layer to fit into a CPU's cache; one draw in training
+        at_once = max(len(tokens), 1) if self.training else AT_ONCE
+        fed = torch.cat([self._feed(some) for some in tokens.split(at_once)])
+        return self.norm2(tokens + self._drop(fed))
+
+    def _feed(self, tokens: Tensor) -> Tensor:
+        return self.linear2(self._drop(self.linear1(tokens).relu_()))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
