@@ -72,6 +72,9 @@ class Record:
     id: int | str
     size: Size
     frames: tuple[Frame, ...]  # one for a still image
+    # LVIS: contiguous classes of which there is nothing, and of which not all is annotated
+    negatives: tuple[int, ...] = ()
+    not_exhaustive: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +90,14 @@ class Metadata:
     label_map: dict[int, int] | None = None  # raw semantic value -> class; None: they are the same
     evaluators: tuple[str, ...] = ()  # "semantic", "panoptic", "instance", "boundary", ...
     boundary_dilation: float = 0.02  # of Boundary AP, as a share of the image's diagonal
+    frequencies: tuple[str, ...] = ()  # LVIS: K times "r" rare, "c" common or "f" frequent
 
     def as_entities(self) -> Metadata:
         """The same data set without classes: everything is an entity."""
         one = ("entity",), (1,), (True,), ((220, 60, 60),)
         classes, ids, things, colors = one
-        return replace(self, classes=classes, dataset_ids=ids, is_thing=things, colors=colors)
+        same = replace(self, classes=classes, dataset_ids=ids, is_thing=things, colors=colors)
+        return replace(same, frequencies=())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a checkpoint carries them."""
@@ -113,6 +118,7 @@ class Metadata:
             None if label_map is None else {int(k): int(x) for k, x in label_map.items()},
             tuple(str(x) for x in v.get("evaluators", ())),
             float(v.get("boundary_dilation", 0.02)),
+            tuple(str(x) for x in v.get("frequencies", ())),
         )
 
 

@@ -32,28 +32,43 @@ class Failure:
     message: str
 
 
-def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(count)
+def _epoch(count: int, seed: int, epoch: int, repeats: np.ndarray | None) -> np.ndarray:
+    """Indices in the order of one epoch; a record of factor 2.3 is there twice or three times."""
+    rng = np.random.default_rng((seed, epoch))
+    if repeats is None:
+        return rng.permutation(count)
+    whole = np.floor(repeats)
+    times = whole + (rng.random(count) < repeats - whole)
+    return rng.permutation(np.repeat(np.arange(count), times.astype(np.int64)))
 
 
-def stream(count: int, seed: int, rank: int, world_size: int) -> Iterator[tuple[int, int]]:
+def stream(
+    count: int, seed: int, rank: int, world_size: int, repeats: np.ndarray | None = None
+) -> Iterator[tuple[int, int]]:
     """Endless (place in the stream, record index) of one rank: seeded permutations, strided."""
     place = rank
-    epoch, order = -1, np.zeros(0, np.int64)
+    first, epoch = 0, 0  # place where the epoch begins
+    order = _epoch(count, seed, epoch, repeats)
     while True:
-        if place // count != epoch:
-            epoch = place // count
-            order = _permutation(count, seed, epoch)
-        yield place, int(order[place % count])
+        while place >= first + len(order):
+            first, epoch = first + len(order), epoch + 1
+            order = _epoch(count, seed, epoch, repeats)
+        yield place, int(order[place - first])
         place += world_size
 
 
 def batch_plan(
-    wide: Sequence[bool] | None, count: int, batch_size: int, seed: int, rank: int, world_size: int
+    wide: Sequence[bool] | None,
+    count: int,
+    batch_size: int,
+    seed: int,
+    rank: int,
+    world_size: int,
+    repeats: np.ndarray | None = None,
 ) -> Iterator[list[tuple[int, int]]]:
     """Endless batches of (place, index); with `wide`, all of a batch are wide or none is."""
     buckets: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
-    for place, index in stream(count, seed, rank, world_size):
+    for place, index in stream(count, seed, rank, world_size, repeats):
         bucket = buckets[bool(wide[index]) if wide is not None else False]
         bucket.append((place, index))
         if len(bucket) == batch_size:
@@ -104,18 +119,20 @@ def train_loader(
     num_workers: int = 0,
     start: int = 0,
     group_by_aspect: bool = True,
+    repeats: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """Endless training batches of one rank.
 
     Args:
         start: batches that an earlier run has consumed already; skipped without reading a pixel.
         group_by_aspect: wide images share batches with wide ones, so that less is padded.
+        repeats: (N,) from 1: how often each record is seen in an epoch, in the mean; None: once.
     """
     if not len(records):
         raise DataError("the training set has no image with a usable annotation")
     grouped = group_by_aspect and batch_size > 1
     wide = (records.sizes[:, 1] > records.sizes[:, 0]).tolist() if grouped else None
-    plan = (wide, len(records), batch_size, seed, rank, world_size)
+    plan = (wide, len(records), batch_size, seed, rank, world_size, repeats)
     loader = _loader(_TrainStream(records, views, plan, start), num_workers)
     return _unpacked(loader)
 

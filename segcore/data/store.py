@@ -59,6 +59,12 @@ class Records(Sequence[Record]):
             np.concatenate([p.usable for p in parts]),
         )
 
+    def classes(self) -> Iterator[set[int]]:
+        """Which classes occur in each, crowds included; no shape is unpacked."""
+        for low, high in self._spans:
+            frames = pickle.loads(self._buffer[low:high].numpy().data)[2]
+            yield {segment[0] for frame in frames for segment in frame[3]}
+
     @property
     def nbytes(self) -> int:
         """Bytes of the packed records."""
@@ -102,7 +108,8 @@ def _is_usable(record: Record) -> bool:
 
 
 def _pack(record: Record) -> tuple[Any, ...]:
-    return record.id, tuple(record.size), tuple(_pack_frame(frame) for frame in record.frames)
+    frames = tuple(_pack_frame(frame) for frame in record.frames)
+    return record.id, tuple(record.size), frames, record.negatives, record.not_exhaustive
 
 
 def _pack_frame(frame: Frame) -> tuple[Any, ...]:
@@ -134,8 +141,10 @@ def _pack_shape(shape: Rle | Polygons | PngId) -> Any:
 
 
 def _unpack(packed: tuple[Any, ...]) -> Record:
-    number, size, frames = packed
-    return Record(number, size, tuple(_unpack_frame(frame) for frame in frames))
+    number, size, frames, negatives, not_exhaustive = packed
+    return Record(
+        number, size, tuple(_unpack_frame(frame) for frame in frames), negatives, not_exhaustive
+    )
 
 
 def _unpack_frame(packed: tuple[Any, ...]) -> Frame:

@@ -28,6 +28,8 @@ class Part:
     size: Size
     truth: list[tuple[int, Rle, float, bool]]  # class, mask, area, crowd
     predictions: list[tuple[int, Rle, float]]  # class, mask, score
+    negatives: tuple[int, ...] = ()  # of LVIS, as the record has them
+    not_exhaustive: tuple[int, ...] = ()
 
 
 def coco_datasets(parts: Sequence[Part], num_classes: int) -> tuple[COCO, COCO]:

@@ -1,4 +1,4 @@
-"""COCO average precision of masks and boxes, and Boundary AP.
+"""Average precision of masks and boxes, and Boundary AP, by the rules of COCO or of LVIS.
 
 Legend of one-letter names: N masks, K classes, H W pixels.
 """
@@ -6,25 +6,30 @@ Legend of one-letter names: N masks, K classes, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
 from segcore import masks
 from segcore.errors import DataError
 from segcore.evaluation.coco_ap import Part, Tables, coco_datasets, coco_tables, percent, summary
+from segcore.evaluation.lvis_ap import by_frequency, lvis_datasets, lvis_tables
 from segcore.labels import frame_ids
 from segcore.structures import Frame, Metadata, PngId, Record, Result, Rle, Segment
 
-KINDS = ("instance", "boundary")
+KINDS = ("instance", "boundary", "lvis")
+LVIS_DETECTIONS, COCO_DETECTIONS = 300, 100  # of an image; of an image and class
 
 
 class InstanceEvaluator:
-    """AP over IoU .5:.95 with at most `max_dets` detections per image and class.
+    """AP over IoU .5:.95 with at most `max_dets` detections of an image: per class, or LVIS's.
 
     Truth and predictions are held once, whatever is measured on them.
 
     Args:
-        kinds: "instance": AP of masks and boxes; "boundary": Boundary AP (Cheng et al., 2021).
+        kinds: "instance": AP of masks and boxes; "boundary": Boundary AP (Cheng et al., 2021);
+            "lvis": both by LVIS's rules.
+        max_dets: None: what is usual.
         dilation: width of the boundary as a share of the image's diagonal; None: what the data set
             says.
         truth: from a record to the one whose segments are the ground truth, where that is another.
@@ -35,13 +40,15 @@ class InstanceEvaluator:
         metadata: Metadata,
         *,
         kinds: tuple[str, ...] = ("instance",),
-        max_dets: int = 100,
+        max_dets: int | None = None,
         dilation: float | None = None,
         truth: Callable[[Record], Record] | None = None,
     ) -> None:
         if unknown := set(kinds) - set(KINDS):
             raise ValueError(f"kinds {sorted(unknown)}: expected some of {', '.join(KINDS)}")
-        self.metadata, self.kinds, self.max_dets, self.truth = metadata, kinds, max_dets, truth
+        self.metadata, self.kinds, self.truth = metadata, kinds, truth
+        self.lvis = "lvis" in kinds
+        self.max_dets = max_dets or (LVIS_DETECTIONS if self.lvis else COCO_DETECTIONS)
         self.dilation = metadata.boundary_dilation if dilation is None else dilation
         self.parts: list[Part] = []
 
@@ -59,24 +66,33 @@ class InstanceEvaluator:
         ]
         labels, scores = predictions.labels.tolist(), predictions.scores.tolist()
         triples = list(zip(labels, predictions.masks, scores, strict=True))
-        self.parts.append(Part(record.size, truth, triples))
+        self.parts.append(
+            Part(record.size, truth, triples, record.negatives, record.not_exhaustive)
+        )
 
     def compute(self) -> dict[str, float]:
         """AP, AP50, AP75, APs, APm, APl, AR and AP-<class> in percent; box AP as APb.
 
-        Those of boundaries begin with "boundary ".
+        Where classes have frequencies there are APr, APc, APf in place of a thousand classes.
+        Numbers of boundaries begin with "boundary ".
         """
-        truth, predictions = coco_datasets(self.parts, len(self.metadata.classes))
-        limits = {"max_dets": self.max_dets, "dilation": self.dilation}
+        measure = self._measure()
         metrics: dict[str, float] = {}
-        if "instance" in self.kinds:
-            boxes, _ = coco_tables(truth, predictions, "bbox", **limits)
-            tables = coco_tables(truth, predictions, "segm", **limits)
-            metrics |= self._named(tables, "", {"APb": percent(boxes[..., 0])})
+        if self.lvis or "instance" in self.kinds:
+            boxes, _ = measure("bbox")
+            metrics |= self._named(measure("segm"), "", {"APb": percent(boxes[..., 0])})
         if "boundary" in self.kinds:
-            tables = coco_tables(truth, predictions, "boundary", **limits)
-            metrics |= self._named(tables, "boundary ", {})
+            metrics |= self._named(measure("boundary"), "boundary ", {})
         return metrics
+
+    def _measure(self) -> Callable[[str], Tables]:
+        """From "bbox", "segm" or "boundary" to its tables."""
+        K, limits = len(self.metadata.classes), {"max_dets": self.max_dets}
+        if self.lvis:
+            data = lvis_datasets(self.parts, K, **limits)
+            return partial(lvis_tables, *data, dilation=self.dilation, **limits)
+        data = coco_datasets(self.parts, K)
+        return partial(coco_tables, *data, dilation=self.dilation, **limits)
 
     def _named(self, tables: Tables, prefix: str, more: dict[str, float]) -> dict[str, float]:
         """Overall numbers, `more`, then those of the classes."""
@@ -84,6 +100,9 @@ class InstanceEvaluator:
         metrics = {prefix + name: value for name, value in summary(precision).items()}
         metrics[f"{prefix}AR{self.max_dets}"] = percent(recall[:, :, 0])
         metrics |= more
+        if self.metadata.frequencies:
+            groups = by_frequency(precision, self.metadata.frequencies)
+            return metrics | {prefix + name: value for name, value in groups.items()}
         for k in np.flatnonzero((precision[..., 0] > -1).any((0, 1))):
             metrics[f"{prefix}AP-{self.metadata.classes[k]}"] = percent(precision[:, :, k, 0])
         return metrics
