@@ -54,21 +54,7 @@ class InstanceEvaluator:
 
     def update(self, result: Result, record: Record) -> None:
         """Keep the RLEs of one image."""
-        assert result.instances is not None
-        predictions = result.instances
-        for rle in predictions.masks[:1]:
-            _check(tuple(rle["size"]), record, "predicted masks are")
-        true = self.truth(record) if self.truth else record
-        things = [s for s in true.frames[0].segments if self.metadata.is_thing[s.category]]
-        truth = [
-            (s.category, rle, float(masks.area([rle])[0]) if s.area is None else s.area, s.crowd)
-            for s, rle in zip(things, _rles(things, true), strict=True)
-        ]
-        labels, scores = predictions.labels.tolist(), predictions.scores.tolist()
-        triples = list(zip(labels, predictions.masks, scores, strict=True))
-        self.parts.append(
-            Part(record.size, truth, triples, record.negatives, record.not_exhaustive)
-        )
+        self.parts.append(part_of(result, record, self.metadata, self.truth))
 
     def compute(self) -> dict[str, float]:
         """AP, AP50, AP75, APs, APm, APl, AR and AP-<class> in percent; box AP as APb.
@@ -106,6 +92,28 @@ class InstanceEvaluator:
         for k in np.flatnonzero((precision[..., 0] > -1).any((0, 1))):
             metrics[f"{prefix}AP-{self.metadata.classes[k]}"] = percent(precision[:, :, k, 0])
         return metrics
+
+
+def part_of(
+    result: Result,
+    record: Record,
+    metadata: Metadata,
+    truth: Callable[[Record], Record] | None = None,
+) -> Part:
+    """Objects and predicted instances of one image; `truth` as of InstanceEvaluator."""
+    assert result.instances is not None
+    predictions = result.instances
+    for rle in predictions.masks[:1]:
+        _check(tuple(rle["size"]), record, "predicted masks are")
+    true = truth(record) if truth else record
+    things = [s for s in true.frames[0].segments if metadata.is_thing[s.category]]
+    objects = [
+        (s.category, rle, float(masks.area([rle])[0]) if s.area is None else s.area, s.crowd)
+        for s, rle in zip(things, _rles(things, true), strict=True)
+    ]
+    labels, scores = predictions.labels.tolist(), predictions.scores.tolist()
+    triples = list(zip(labels, predictions.masks, scores, strict=True))
+    return Part(record.size, objects, triples, record.negatives, record.not_exhaustive)
 
 
 def _rles(things: Sequence[Segment], record: Record) -> list[Rle]:
