@@ -70,7 +70,6 @@ def build(cfg: Config, metadata: Metadata) -> Task:
         "semantic": test.SEMANTIC_ON,
         "panoptic": test.PANOPTIC_ON,
         "instance": test.INSTANCE_ON,
-        "boundary": test.INSTANCE_ON,
     }
     makes = tuple(kind for kind, on in kinds.items() if on)
     losses = partial(_losses, build_criterion(cfg, num_classes))

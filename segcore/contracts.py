@@ -133,8 +133,8 @@ class Task:
         renames: official state-dict names -> the model's.
         official: the model's -> official.
         metadata: the classes of the results.
-        makes: which evaluators its results can be judged by: "semantic", "panoptic", "instance",
-            "entity" ...; "entity" takes the place of whatever else a data set names.
+        makes: what its results hold: "semantic", "panoptic", "instance" or "entity", which takes
+            the place of whatever else a data set is evaluated by.
         needs: what training data must have: segments, label images, or one of them.
         class_rows: parameters that another set of classes changes.
         query_rows: ends of the names of parameters with one row a query.

@@ -125,11 +125,13 @@ class Datasets:
 
 @dataclass
 class DataLoader:
-    IGNORED: ClassVar[str] = "SAMPLER_TRAIN REPEAT_THRESHOLD REPEAT_SQRT"
-
     NUM_WORKERS: int = number(4, low=0)
     FILTER_EMPTY_ANNOTATIONS: bool = True
     ASPECT_RATIO_GROUPING: bool = True
+    SAMPLER_TRAIN: str = one_of("TrainingSampler", "RepeatFactorTrainingSampler")
+    # of the latter: classes that are in a smaller share of the images are seen more often
+    REPEAT_THRESHOLD: float = number(0.0, low=0, high=1)
+    REPEAT_SQRT: bool = True
 
 
 @dataclass

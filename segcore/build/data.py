@@ -7,12 +7,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from segcore.architectures import KEY, architecture
 from segcore.build.views import TARGETS
 from segcore.config import Config
 from segcore.contracts import Task
 from segcore.data.catalog import Catalog
 from segcore.data.loader import TestLoader, train_loader
+from segcore.data.repeat_factors import repeat_factors
 from segcore.data.store import Records
 from segcore.engine.launch import Fabric
 from segcore.errors import ConfigError, DataError
@@ -124,8 +127,9 @@ def train_batches(
             f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} cannot be split over"
             f" {fabric.world_size} processes x {cfg.SOLVER.ACCUMULATE} accumulated batches"
         )
+    records = train_records(cfg, task, catalog)
     return train_loader(
-        train_records(cfg, task, catalog),
+        records,
         task.views,
         batch_size=cfg.SOLVER.IMS_PER_BATCH // parts,
         seed=max(cfg.SEED, 0),  # below 0 train_net.py has drawn one
@@ -134,7 +138,15 @@ def train_batches(
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         start=start * cfg.SOLVER.ACCUMULATE,
         group_by_aspect=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        repeats=_repeats(cfg, records),
     )
+
+
+def _repeats(cfg: Config, records: Records) -> np.ndarray | None:
+    loader = cfg.DATALOADER
+    if loader.SAMPLER_TRAIN == "TrainingSampler":
+        return None
+    return repeat_factors(records, loader.REPEAT_THRESHOLD, square_root=loader.REPEAT_SQRT)
 
 
 def test_batches(

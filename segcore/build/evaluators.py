@@ -11,6 +11,8 @@ from segcore.contracts import Evaluator, EvaluatorFactory, Task
 from segcore.data.catalog import Catalog
 from segcore.engine.launch import Fabric
 from segcore.errors import ConfigError, DataError
+from segcore.evaluation.cityscapes import CityscapesEvaluator
+from segcore.evaluation.contour import ContourEvaluator
 from segcore.evaluation.entity import EntityEvaluator
 from segcore.evaluation.instance import InstanceEvaluator
 from segcore.evaluation.panoptic import PanopticEvaluator
@@ -25,8 +27,13 @@ EVALUATORS: dict[str, EvaluatorFactory] = {
     "panoptic": lambda metadata, **_: PanopticEvaluator(metadata),
     "instance": InstanceEvaluator,
     "boundary": InstanceEvaluator,
+    "lvis": InstanceEvaluator,
+    "cityscapes": lambda metadata, **_: CityscapesEvaluator(metadata),
+    "contour": lambda metadata, *, truth, **_: ContourEvaluator(metadata, truth=truth),
     "entity": lambda metadata, **_: EntityEvaluator(metadata),
 }
+# what a model must make for them, where that is called otherwise
+NEEDS: dict[str, str] = dict.fromkeys(("boundary", "lvis", "cityscapes", "contour"), "instance")
 
 
 def build_evaluators(task: Task, catalog: Catalog, metadata: Metadata) -> list[Evaluator]:
@@ -49,14 +56,14 @@ def build_evaluators(task: Task, catalog: Catalog, metadata: Metadata) -> list[E
             f" {', '.join(EVALUATORS)}, and package.module:factory of your own"
         )
     named = ("entity",) if "entity" in task.makes else metadata.evaluators
-    kinds = [kind for kind in named if kind in task.makes or ":" in kind]
+    kinds = [kind for kind in named if NEEDS.get(kind, kind) in task.makes or ":" in kind]
     if not kinds:
         raise ConfigError(
             f"{metadata.name} is evaluated by {', '.join(metadata.evaluators)}, but the model makes"
             f" {', '.join(task.makes) or 'nothing'}; for Mask2Former turn on"
             " MODEL.MASK_FORMER.TEST.SEMANTIC_ON, INSTANCE_ON or PANOPTIC_ON"
         )
-    instances = {"instance", "boundary"} & set(kinds)
+    instances = "instance" in {NEEDS.get(kind, kind) for kind in kinds}
     truth = catalog.truth(metadata.name) if instances else None
     factories = dict.fromkeys(table[kind] for kind in kinds)
     return [

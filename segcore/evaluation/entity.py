@@ -8,7 +8,7 @@ import numpy as np
 
 from segcore import masks
 from segcore.evaluation.coco_ap import Part
-from segcore.evaluation.instance import KINDS, InstanceEvaluator
+from segcore.evaluation.instance import InstanceEvaluator
 from segcore.structures import Metadata, Record, Result
 
 
@@ -20,7 +20,7 @@ class EntityEvaluator:
     """
 
     def __init__(self, metadata: Metadata) -> None:
-        self.inner = InstanceEvaluator(metadata.as_entities(), kinds=KINDS)
+        self.inner = InstanceEvaluator(metadata.as_entities(), kinds=("instance", "boundary"))
         self.parts: list[Part] = self.inner.parts  # one an image
 
     def update(self, result: Result, record: Record) -> None:

@@ -46,6 +46,11 @@ class InstanceEvaluator:
     ) -> None:
         if unknown := set(kinds) - set(KINDS):
             raise ValueError(f"kinds {sorted(unknown)}: expected some of {', '.join(KINDS)}")
+        if {"instance", "lvis"} <= set(kinds):
+            raise DataError(
+                f"{metadata.name}: the evaluators `instance` and `lvis` are AP by different rules;"
+                " name one of them"
+            )
         self.metadata, self.kinds, self.truth = metadata, kinds, truth
         self.lvis = "lvis" in kinds
         self.max_dets = max_dets or (LVIS_DETECTIONS if self.lvis else COCO_DETECTIONS)

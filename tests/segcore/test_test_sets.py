@@ -10,6 +10,9 @@ from segcore.build.data import test_metadata as metadata_of
 from segcore.build.evaluators import build_evaluators
 from segcore.data.catalog import Catalog
 from segcore.errors import ConfigError, DataError
+from segcore.evaluation.cityscapes import CityscapesEvaluator
+from segcore.evaluation.contour import ContourEvaluator
+from segcore.evaluation.instance import InstanceEvaluator
 
 VAL = "coco_2017_val_panoptic"
 
@@ -58,3 +61,26 @@ def test_unknown_evaluators_raise(task, catalog):
     metadata = replace(catalog.metadata(VAL), evaluators=("semantic", "semanticc"))
     with pytest.raises(DataError, match=r"unknown evaluators \['semanticc'\]; there are semantic"):
         build_evaluators(task, catalog, metadata)
+
+
+def evaluators_of(task, catalog, name, *evaluators):
+    metadata = replace(catalog.metadata(name), evaluators=evaluators)
+    return build_evaluators(replace(task, makes=("instance",)), catalog, metadata)
+
+
+def test_one_model_of_instances_is_measured_by_all_that_compares_instances(task, catalog):
+    made = evaluators_of(task, catalog, VAL, "instance", "semantic", "contour", "boundary")
+    assert [type(each) for each in made] == [InstanceEvaluator, ContourEvaluator]
+    assert isinstance(made[0], InstanceEvaluator)
+    assert made[0].kinds == ("instance", "boundary")
+    city = "cityscapes_fine_instance_seg_val"
+    made = evaluators_of(task, catalog, city, "instance", "cityscapes")
+    assert [type(each) for each in made] == [InstanceEvaluator, CityscapesEvaluator]
+
+
+def test_lvis_takes_the_place_of_coco(task, catalog):
+    (made,) = evaluators_of(task, catalog, "coco_2017_val", "lvis", "boundary")
+    assert isinstance(made, InstanceEvaluator)
+    assert (made.lvis, made.max_dets) == (True, 300)
+    with pytest.raises(DataError, match=r"coco_2017_val: .* `instance` and `lvis`.*one of them"):
+        evaluators_of(task, catalog, "coco_2017_val", "lvis", "instance")

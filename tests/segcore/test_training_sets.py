@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 from tiny import make_dataset
 
-from segcore.build.data import catalog, train_metadata, train_records
+from segcore.build.data import catalog, train_batches, train_metadata, train_records
 from segcore.build.task import build_task
 from segcore.config import load_config
 from segcore.errors import ConfigError, DataError
@@ -96,3 +97,29 @@ def test_a_list_of_images_is_nothing_to_train_on(tiny, tmp_path, filtered):
     opts = ["DATALOADER.FILTER_EMPTY_ANNOTATIONS", filtered]
     with pytest.raises(DataError, match="nothing to train on"):
         records(tiny, "mask_former_instance", f"{tmp_path}/x.json@{tiny}/images", opts=opts)
+
+
+def test_images_of_rare_classes_are_seen_more_often(tiny, tmp_path):
+    """Boxes in both images, a disc in the second one: its share is 1/2, so it is seen twice."""
+    content = json.loads((tiny / "instances.json").read_text())
+    first, second = [image["id"] for image in content["images"]]
+    one = {"segmentation": [[8, 8, 56, 8, 56, 56, 8, 56]], "iscrowd": 0}
+    content["annotations"] = [
+        one | {"id": i, "image_id": image, "category_id": content["categories"][k]["id"]}
+        for i, (image, k) in enumerate([(first, 0), (second, 0), (second, 1)], 1)
+    ]
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    opts = ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "SOLVER.IMS_PER_BATCH", "1"]
+    opts += ["DATALOADER.REPEAT_THRESHOLD", "1", "DATALOADER.REPEAT_SQRT", "false"]
+    opts += ["DATALOADER.NUM_WORKERS", "0", "INPUT.DATASET_MAPPER_NAME", "mask_former_instance"]
+    names = json.dumps([f"{tmp_path}/x.json@{tiny}/images"])
+    cfg = load_config(MODEL, [*opts, "DATASETS.TRAIN", names, "DATASETS.CATALOGS", "[]"])
+    sets = catalog(cfg)
+    with torch.device("meta"):
+        task = build_task(cfg, train_metadata(cfg, sets))
+    batches = train_batches(cfg, task, sets, Fabric(accelerator="cpu", devices=1))
+    seen = [next(batches).records[0].id for _ in range(12)]
+    assert seen.count(first) == 4
+    assert seen.count(second) == 8
+    with pytest.raises(ConfigError, match="SAMPLER_TRAIN"):
+        load_config(MODEL, ["DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler"])

@@ -9,7 +9,7 @@ import perturbed
 import pytest
 from PIL import Image
 
-from segcore.data.catalog import dataset_metadata
+from segcore.data.catalog import Catalog
 from segcore.errors import DataError
 from segcore.evaluation import cityscapes
 from segcore.evaluation.cityscapes import OBJECTS, CityscapesEvaluator
@@ -212,7 +212,7 @@ def test_parts_are_numbers_alone(tmp_path):
 
 
 def test_other_data_raises(tmp_path, root):
-    coco = dataset_metadata("coco_2017_val", root)
+    coco = Catalog(root).metadata("coco_2017_val")
     with pytest.raises(DataError, match=r"coco_2017_val.*label ids.*missing"):
         CityscapesEvaluator(coco)
     record = replace(record_of(tmp_path), frames=(Frame(Path("x.png")),))
