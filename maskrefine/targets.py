@@ -5,7 +5,7 @@ Legend of one-letter names: B samples, N objects, R regions, H W input pixels, s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from segcore import masks as mask_io
 from segcore.structures import Polygons, Regions, Targets
 
 CHUNK = 16  # masks of image size that exist as float32 at a time
+
+AT_ONCE = 16  # objects whose masks are made float together
 
 
 def true_boxes(targets: Targets) -> Tensor:
@@ -89,12 +91,26 @@ def mask_targets(
 def masks_inside(masks: Tensor, index: Tensor, boxes: Tensor, size: int) -> Tensor:
     """(N, H, W) bool -> (R, s, s) bool: RoIAlign of mask `index` in each box, at least one half."""
     out = masks.new_zeros(len(boxes), size, size)
-    for start in range(0, len(masks), CHUNK):
-        rows = ((index >= start) & (index < start + CHUNK)).nonzero()[:, 0]
-        maps = masks[start : start + CHUNK, None].float()
-        inside = pool([maps], index[rows] - start, boxes[rows], size, strides=(1,))
-        out[rows] = inside[:, 0] >= 0.5
+    for maps, rows, place in shown(masks[:, None], index):
+        pooled = pool([maps], place, boxes[rows], size, strides=(1,))
+        out[rows] = pooled[:, 0] >= 0.5
     return out
+
+
+def shown(masks: Tensor, index: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The objects that regions show, each once and some at a time: images of floats are large.
+
+    Args:
+        masks: (N, 1, H, W) bool.
+        index: (R,) which object each region shows.
+
+    Yields:
+        maps (n, 1, H, W) float, the rows (r,) of the regions that show them, and (r,) which map.
+    """
+    objects, place = index.unique(return_inverse=True)
+    for start in range(0, len(objects), AT_ONCE):
+        rows = ((place >= start) & (place < start + AT_ONCE)).nonzero()[:, 0]
+        yield masks[objects[start : start + AT_ONCE]].float(), rows, place[rows] - start
 
 
 def polygons_inside(

@@ -15,13 +15,12 @@ from torch.nn import functional as F
 from maskrefine.layers import cross_entropy, mean
 from maskrefine.quadtree import Cells
 from maskrefine.regions import pool
-from maskrefine.targets import mask_targets
+from maskrefine.targets import mask_targets, shown
 from segcore.structures import Regions, Size, Targets
 
 LOST = 0.01  # change of a pixel by halving and doubling that makes it incoherent
 TOUCHED = 0.05  # share of incoherent pixels that makes a cell incoherent
 LEAST_SIDE = 0.1  # pixels of a box in which a polygon is drawn
-AT_ONCE = 16  # objects whose bitmaps are looked at together
 
 
 def transfiner_losses(regions: Regions, targets: Sequence[Targets]) -> dict[str, Tensor]:
@@ -74,8 +73,6 @@ def pixel_targets(
 ) -> tuple[Tensor, Tensor]:
     """Which cells (R, 28, 28) are incoherent, which pixels (B, 1, h, w) any region's object: bool.
 
-    Every object is read once, however many regions show it.
-
     Args:
         size: h and w of the finest features.
     """
@@ -86,16 +83,12 @@ def pixel_targets(
     for b, target in enumerate(targets):
         H, W = target.size or target.masks.shape[-2:]
         rows = (regions.sample == b).nonzero()[:, 0]
-        objects, index = regions.matched[rows].unique(return_inverse=True)
-        for start in range(0, len(objects), AT_ONCE):
-            some = objects[start : start + AT_ONCE]
-            maps = target.masks[some, :, :H, :W].float()  # (n, 1, H, W)
+        for maps, some, place in shown(target.masks[..., :H, :W], regions.matched[rows]):
             # published: the image without padding is stretched over the features with padding
             semantic[b] |= F.interpolate(maps, size).amax(0) >= 1
-            here = (index >= start) & (index < start + AT_ONCE)
-            boxes = regions.boxes[rows[here]]
-            share = pool([incoherence(maps)], index[here] - start, boxes, 28, strides=(2,))
-            cells[rows[here]] = share[:, 0] >= TOUCHED
+            boxes = regions.boxes[rows[some]]
+            share = pool([incoherence(maps)], place, boxes, 28, strides=(2,))
+            cells[rows[some]] = share[:, 0] >= TOUCHED
     return cells, semantic
 
 

@@ -212,3 +212,24 @@ def test_more_boxes_than_the_limit_learn_no_tokens():
         ),
     )
     assert said.extras["cells14"][0].unique().tolist() == [0, 1]
+
+
+def test_many_objects_are_cut_as_each_alone():
+    torch.manual_seed(0)
+    masks = torch.rand(40, 1, 48, 64) > 0.5
+    truth = [Targets(torch.zeros(40).long(), masks, torch.ones(40, 1, dtype=torch.bool))]
+    matched = torch.randint(40, (60,))
+    start = torch.rand(60, 2) * 20
+    boxes = torch.cat((start, start + 4 + 20 * torch.rand(60, 2)), dim=1)
+    zero = torch.zeros(60).long()
+    together = Regions(zero, boxes, zero, matched=matched)
+    cells, semantic = learned.pixel_targets(together, truth, (12, 16))
+    cut = learned.mask_targets(together, truth, 14, least_side=0.1)
+    union = torch.zeros_like(semantic)
+    for i in range(60):
+        alone = Regions(zero[:1], boxes[i, None], zero[:1], matched=matched[i, None])
+        own, pixels = learned.pixel_targets(alone, truth, (12, 16))
+        union |= pixels
+        assert torch.equal(own[0], cells[i])
+        assert torch.equal(learned.mask_targets(alone, truth, 14, least_side=0.1)[0], cut[i])
+    assert torch.equal(union, semantic)
