@@ -13,23 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from segcore.engine.weights import read_checkpoint
+from segcore.engine.checkpoint_reader import read_checkpoint
+from segcore.engine.save_atomic import save_atomic
 from segcore.errors import WeightsError
 from segcore.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
-
-
-def save_atomic(content: dict[str, Any], path: Path) -> None:
-    """Write the whole file or none: an interrupted or failed save leaves the old one as it was."""
-    try:
-        with whole_file(path) as stream:
-            torch.save(content, stream)
-    except (OSError, RuntimeError) as error:  # torch's writer has RuntimeError for a full disk
-        raise OSError(
-            f"{path}: could not be written ({error}); free some disk space or choose another"
-            " OUTPUT_DIR; earlier checkpoints are untouched"
-        ) from error
 
 
 def rng_state() -> dict[str, Any]:

@@ -6,7 +6,7 @@ import logging
 import math
 from pathlib import Path
 
-from segcore.engine.checkpoint import save_atomic
+from segcore.engine.save_atomic import save_atomic
 from segcore.errors import NonFiniteError
 from segcore.structures import Batch
 

@@ -9,9 +9,10 @@ import torch
 from fake_task import batch, make_fabric, make_task
 
 from segcore.engine import checkpoint
-from segcore.engine.checkpoint import Checkpoints, restore_rng, rng_state, save_atomic
+from segcore.engine.checkpoint import Checkpoints, restore_rng, rng_state
 from segcore.engine.optim import Clipping, poly
 from segcore.engine.run import Run
+from segcore.engine.save_atomic import save_atomic
 from segcore.engine.trainer import Trainer
 from segcore.engine.weights import Report
 from segcore.errors import WeightsError
