@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from segcore.nn.layers import normalise
+from segcore.nn.layers import Normalise
 from segcore.structures import Outputs, Targets
 
 
@@ -21,9 +20,6 @@ class Mask2Former(nn.Module):
         video: frames share their queries, and know their place in the clip even if it is one frame
             long. Without it, more than one view is read as a clip too.
     """
-
-    pixel_mean: Tensor
-    pixel_std: Tensor
 
     def __init__(
         self,
@@ -36,12 +32,11 @@ class Mask2Former(nn.Module):
         video: bool = False,
     ) -> None:
         super().__init__()
+        self.normalise = Normalise(mean=pixel_mean, std=pixel_std)
         self.backbone = backbone
         self.pixel_decoder = pixel_decoder
         self.decoder = decoder
         self.video = video
-        for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
-            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
 
     def forward(
         self,
@@ -57,7 +52,7 @@ class Mask2Former(nn.Module):
             aux: False: only the last layer's prediction, for inference.
         """
         T = images.shape[1]
-        features = self.backbone(normalise(images, sizes, self.pixel_mean, self.pixel_std))
+        features = self.backbone(self.normalise(images, sizes))
         pyramid, mask_features = self.pixel_decoder(features)
         views = T if self.video or T > 1 else None
         layers, _ = self.decoder(pyramid, mask_features, views, aux=aux)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segcore.nn.layers import ConvNorm, position_code
+from segcore.nn.layers import ConvNorm, position_code, zero_bias
 from segcore.nn.ms_deform_attn import deform_attn
 
 CACHED_TOKENS = 1024
@@ -132,13 +132,13 @@ class PixelDecoder(nn.Module):
     ) -> None:
         super().__init__()
         coarse = channels[:0:-1]  # res5, res4, res3
+        projections = [nn.Conv2d(c, dim, 1) for c in coarse]
+        for conv in projections:
+            nn.init.xavier_uniform_(conv.weight)
+            zero_bias(conv)
         self.input_proj = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c, dim, 1), nn.GroupNorm(math.gcd(32, dim), dim))
-            for c in coarse
+            nn.Sequential(conv, nn.GroupNorm(math.gcd(32, dim), dim)) for conv in projections
         )
-        for proj in self.input_proj:
-            nn.init.xavier_uniform_(proj[0].weight)  # type: ignore[index]
-            nn.init.zeros_(proj[0].bias)  # type: ignore[index]
         layers = [
             EncoderLayer(dim, num_heads, len(coarse), ffn_dim, dropout) for _ in range(num_layers)
         ]
@@ -147,7 +147,7 @@ class PixelDecoder(nn.Module):
         self.layer_1 = ConvNorm(dim, dim, 3, relu=True)
         self.mask_features = nn.Conv2d(dim, mask_dim, 1)
         nn.init.kaiming_uniform_(self.mask_features.weight, a=1)
-        nn.init.zeros_(self.mask_features.bias)  # type: ignore[arg-type]
+        zero_bias(self.mask_features)
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         """res2..res5 (B, C, h, w) -> pyramid coarse to fine, mask features (B, D, H/4, W/4)."""

@@ -17,7 +17,7 @@ from maskrefine.proposals import AnchorScores, Proposed, RegionProposals
 from maskrefine.regions import box_iou
 from maskrefine.targets import true_boxes
 from segcore.contracts import MaskHead
-from segcore.nn.layers import normalise
+from segcore.nn.layers import Normalise
 from segcore.structures import Outputs, Proposals, Regions, Targets
 
 
@@ -35,9 +35,6 @@ class TwoStage(nn.Module):
         foreground_overlap: intersection over union from which a proposal is an object.
     """
 
-    pixel_mean: Tensor
-    pixel_std: Tensor
-
     def __init__(
         self,
         *,
@@ -54,13 +51,12 @@ class TwoStage(nn.Module):
         foreground_overlap: float = 0.5,
     ) -> None:
         super().__init__()
+        self.normalise = Normalise(mean=pixel_mean, std=pixel_std)
         self.backbone, self.neck, self.rpn = backbone, neck, rpn
         self.box_head, self.mask_head = box_head, mask_head
         self.bgr = bgr
         self.regions_per_image = regions_per_image
         self.foreground_share, self.foreground_overlap = foreground_share, foreground_overlap
-        for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
-            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
 
     def forward(
         self,
@@ -88,7 +84,7 @@ class TwoStage(nn.Module):
     def pyramid(self, images: Tensor, sizes: Tensor) -> list[Tensor]:
         """p2..p6 of a batch."""
         channels = images.flip(2) if self.bgr else images
-        return self.neck(self.backbone(normalise(channels, sizes, self.pixel_mean, self.pixel_std)))
+        return self.neck(self.backbone(self.normalise(channels, sizes)))
 
     def _detect(self, features: list[Tensor], proposed: list[Proposed], inside: Tensor) -> Outputs:
         boxes = [p.boxes for p in proposed]

@@ -6,7 +6,7 @@ Legend of one-letter names: B samples, T views, H W input pixels, h w feature ce
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -159,7 +159,13 @@ class Task:
     precision: torch.dtype = torch.float32
 
     def infer(self, batch: Batch, device: torch.device, aux: bool = False) -> Outputs:
-        """What the model says of a batch, without gradients."""
+        """What the model says of a batch, without gradients.
+
+        Args:
+            aux: False: what results are made of alone: the last layer's prediction, and none of
+                the feature maps, which would fill memory until the results are there.
+        """
         mixed = self.precision != torch.float32
         with torch.inference_mode(), torch.autocast(device.type, self.precision, enabled=mixed):
-            return self.model(batch.images.to(device), batch.sizes, aux=aux)
+            outputs: Outputs = self.model(batch.images.to(device), batch.sizes, aux=aux)
+        return outputs if aux else replace(outputs, features=[])

@@ -92,9 +92,10 @@ class Predictor:
 
 def _listed(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
     """One image is a list of one."""
-    one = isinstance(images, str | Path | np.ndarray | Image.Image | torch.Tensor)
-    if one or not isinstance(images, Iterable):
-        return [images]  # type: ignore[list-item]  # `sample` looks at what it is
+    if isinstance(images, str | Path | np.ndarray | Image.Image):
+        return [images]
+    if isinstance(images, torch.Tensor) or not isinstance(images, Iterable):
+        raise _refusal(images, 0)
     return list(images)
 
 
@@ -103,14 +104,18 @@ def _pixels(image: object, number: int) -> np.ndarray:
     if isinstance(image, Image.Image):
         image = np.asarray(image.convert("RGB"))
     if not isinstance(image, np.ndarray):
-        advice = "; a tensor (3, H, W) of 0..255 needs .permute(1, 2, 0).byte().cpu().numpy()"
-        raise DataError(
-            f"image {number}: got {type(image).__name__}; expected a path, a uint8 RGB array"
-            f" (H, W, 3) or an image of PIL{advice if isinstance(image, torch.Tensor) else ''}"
-        )
+        raise _refusal(image, number)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise DataError(
             f"image {number}: got {image.dtype} of shape {image.shape}; expected a uint8"
             " RGB array (H, W, 3) with pixels; BGR images of OpenCV need image[..., ::-1]"
         )
     return image
+
+
+def _refusal(image: object, number: int) -> DataError:
+    advice = "; a tensor (3, H, W) of 0..255 needs .permute(1, 2, 0).byte().cpu().numpy()"
+    return DataError(
+        f"image {number}: got {type(image).__name__}; expected a path, a uint8 RGB array"
+        f" (H, W, 3) or an image of PIL{advice if isinstance(image, torch.Tensor) else ''}"
+    )

@@ -145,7 +145,7 @@ class TimmBackbone(nn.Module):
             raise ConfigError(f"timm has no model {name!r}; similar: {near or 'none'}")
         options = {} if drop_path is None else {"drop_path_rate": drop_path}
         self.body: Any = _features(name, options)
-        self.channels = tuple(self.body.feature_info.channels())  # type: ignore[operator]
+        self.channels = tuple(self.body.feature_info.channels())
         layout = getattr(self.body, "output_fmt", None)
         self.channels_last = layout is not None and str(layout.value) == "NHWC"
         self.frozen = [

@@ -6,6 +6,7 @@ Legend of one-letter names: B samples, T views, Q queries, C channels, h w featu
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -49,13 +50,19 @@ class ConvNorm(nn.Conv2d):
         return x.relu_() if self.relu else x
 
 
-class Attention(nn.MultiheadAttention):
-    """Multi-head attention with torch's parameter names; the mask is shared by all heads."""
+class Attention(nn.Module):
+    """nn.MultiheadAttention's parameters and first values; the mask is shared by all heads."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__(dim, num_heads, batch_first=True)
+        super().__init__()
+        self.num_heads = num_heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
+        self.out_proj = nn.Linear(dim, dim)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None = None
     ) -> Tensor:
         """(B, Q, C), (B, S, C), (B, S, C), `allowed` (B, Q, S) bool -> (B, Q, C)."""
@@ -68,6 +75,12 @@ class Attention(nn.MultiheadAttention):
         mask = None if allowed is None else allowed[:, None]
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out_proj(out.transpose(1, 2).flatten(2))
+
+
+def zero_bias(conv: nn.Conv2d) -> None:
+    """Start from a bias of zero, where there is one."""
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
 
 
 class Perceptron(nn.Module):
@@ -83,15 +96,29 @@ class Perceptron(nn.Module):
         return self.layers[-1](x)
 
 
-def normalise(images: Tensor, sizes: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(B, T, 3, H, W) uint8 -> (B*T, 3, H, W) float; padding is zero after normalisation.
+class Normalise(nn.Module):
+    """Pixels as a backbone wants them; padding is zero after normalisation.
 
     Args:
-        sizes: (B, T, 2) on the CPU, so that reading them stalls nothing.
-        mean, std: (3, 1, 1).
+        mean, std: of each channel, on the scale 0..255. Not part of checkpoints.
     """
-    pixels = (images.flatten(0, 1).to(mean.dtype) - mean) / std
-    for image, (h, w) in zip(pixels, sizes.flatten(0, 1).tolist(), strict=True):
-        image[:, h:] = 0
-        image[:, :, w:] = 0
-    return pixels
+
+    mean: Tensor  # (3, 1, 1)
+    std: Tensor  # (3, 1, 1)
+
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor, sizes: Tensor) -> Tensor:
+        """(B, T, 3, H, W) uint8 -> (B*T, 3, H, W) float.
+
+        Args:
+            sizes: (B, T, 2) on the CPU, so that reading them stalls nothing.
+        """
+        pixels = (images.flatten(0, 1).to(self.mean.dtype) - self.mean) / self.std
+        for image, (h, w) in zip(pixels, sizes.flatten(0, 1).tolist(), strict=True):
+            image[:, h:] = 0
+            image[:, :, w:] = 0
+        return pixels

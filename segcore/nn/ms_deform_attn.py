@@ -119,7 +119,7 @@ def _(
 def _(
     grad: Tensor, value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(x.new_empty(x.shape) for x in (value, locations, weights))  # type: ignore
+    return _blank(value), _blank(locations), _blank(weights)
 
 
 @_attend_backward.register_fake
@@ -131,7 +131,12 @@ def _(
     offsets: Tensor,
     logits: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(x.new_empty(x.shape) for x in (value, offsets, logits))  # type: ignore
+    return _blank(value), _blank(offsets), _blank(logits)
+
+
+def _blank(like: Tensor) -> Tensor:
+    """Contiguous, as the gradients are whatever their tensors' strides."""
+    return like.new_empty(like.shape)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

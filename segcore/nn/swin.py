@@ -9,6 +9,7 @@ Legend of one-letter names: B images, C channels, h w cells, N windows.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -232,13 +233,14 @@ class Swin(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised -> four maps (B, C, h, w)."""
         x, features = self.patch_embed(images), []
-        for i, stage in enumerate(self.layers):
-            for block in stage.blocks:  # type: ignore[union-attr]
+        for i, layer in enumerate(self.layers):
+            stage = cast(Stage, layer)
+            for block in stage.blocks:
                 if self.use_checkpoint and self.training:
                     x = checkpoint(block, x, use_reentrant=False)
                 else:
                     x = block(x)
             features.append(getattr(self, f"norm{i}")(x).permute(0, 3, 1, 2))
             if stage.downsample is not None:
-                x = stage.downsample(x)  # type: ignore[operator]
+                x = stage.downsample(x)
         return features

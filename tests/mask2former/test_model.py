@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from mask2former.decoder import MaskedDecoder
 from mask2former.model import Mask2Former
 from mask2former.pixel_decoder import PixelDecoder
-from segcore.nn.layers import Attention, normalise
+from segcore.nn.layers import Attention, Normalise
 
 CHANNELS = (8, 12, 16, 20)
 
@@ -98,8 +98,7 @@ def test_normalise_leaves_its_input_alone():
     pixels = images(2, 2, 8, 9)
     before = pixels.clone()
     sizes = torch.tensor([[[8, 9], [5, 9]], [[8, 4], [2, 3]]])
-    mean, std = torch.full((3, 1, 1), 10.0), torch.full((3, 1, 1), 2.0)
-    out = normalise(pixels, sizes, mean, std)
+    out = Normalise(mean=[10.0] * 3, std=[2.0] * 3)(pixels, sizes)
     assert torch.equal(pixels, before) and out.shape == (4, 3, 8, 9)
     for view, original, (h, w) in zip(out, pixels.flatten(0, 1), sizes.flatten(0, 1), strict=True):
         assert torch.equal(view[:, :h, :w], (original[:, :h, :w] - 10.0) / 2)
@@ -171,6 +170,18 @@ def test_masked_attention_is_torchs():
     torch.testing.assert_close(ours(q, k, v, readable), wanted)
     wanted = theirs(q, q, q, need_weights=False)[0]
     torch.testing.assert_close(ours(q, q, q), wanted)
+
+
+def test_attention_starts_as_torchs():
+    """Also for the same seed, whatever is drawn later."""
+    starts = []
+    for kind in (Attention, nn.MultiheadAttention):
+        torch.manual_seed(0)
+        starts.append((kind(16, 4).state_dict(), torch.rand(2)))
+    (ours, next_ours), (theirs, next_theirs) = starts
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert torch.equal(next_ours, next_theirs)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from tiny import make_dataset
 from segcore.config import load_config
 from segcore.errors import ConfigError, DataError, WeightsError
 from segcore.predict import Predictor
+from segcore.structures import Batch
 
 CPU = ["MODEL.DEVICE", "cpu"]
 GREY = np.full((40, 60, 3), 128, np.uint8)
@@ -87,6 +88,14 @@ def test_a_start_for_training_is_no_model_to_look_with(config, catalog, predicto
     for weights in (None, tmp_path / "start.pth"):
         with pytest.raises(WeightsError, match=r"start\.pth: .*not a trained model; missing"):
             Predictor(config, weights, opts)
+
+
+def test_feature_maps_are_not_kept_for_results(predictor):
+    batch = Batch.collate([predictor.sample(GREY)])
+    plain, full = (predictor.task.infer(batch, torch.device("cpu"), aux) for aux in (False, True))
+    assert plain.features == []
+    assert len(full.features) == 4
+    assert torch.equal(plain.layers[-1].masks, full.layers[-1].masks)
 
 
 def test_inference_in_bf16_is_the_same_but_coarser(config, catalog):
