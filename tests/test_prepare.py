@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import yaml
 from loading import load
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -97,7 +98,62 @@ def test_coco_semantic_from_panoptic(tmp_path, root):
     assert made[:, [0, 3]].tolist() == [[255, 255], [0, 132], [0, 132], [0, 132]]
 
 
-@pytest.mark.parametrize("name", ["ade20k_sem_seg", "ade20k_pan_seg"])
+def lvis(file, *, split="val2017"):
+    """A bicycle and a teddy bear among things that COCO does not know, in two images."""
+    synsets = {1: "yoyo.n.01", 2: "bicycle.n.01", 3: "ant.n.01", 4: "teddy.n.01", 5: "oven.n.01"}
+    url = "http://images.cocodataset.org/"
+    images = [
+        {"id": 7, "coco_url": f"{url}val2017/7.jpg", "neg_category_ids": [1, 4]},
+        {"id": 8, "coco_url": f"{url}{split}/8.jpg", "neg_category_ids": [3]},
+    ]
+    content = {
+        "info": {"version": 1},
+        "images": [image | {"not_exhaustive_category_ids": [2, 3]} for image in images],
+        "categories": [{"id": i, "synset": s, "frequency": "f"} for i, s in synsets.items()],
+        "annotations": [
+            {"id": 10 * i, "image_id": image, "category_id": k, "area": 5}
+            for i, (image, k) in enumerate([(7, 1), (7, 2), (8, 3), (8, 4)])
+        ],
+    }
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(content))
+    return content
+
+
+def test_lvis_with_the_classes_of_coco(tmp_path, root):
+    content = lvis(tmp_path / "lvis/lvis_v0.5_val.json")
+    lvis(tmp_path / "lvis/lvis_v1_val.json", split="train2017")
+    assert prepare(tmp_path, root, "cocofied_lvis", "--workers", "1").returncode == 0
+    made = json.loads((tmp_path / "lvis/lvis_v0.5_val_cocofied.json").read_text())
+    assert made["info"] == content["info"]
+    assert [(a["id"], a["image_id"], a["category_id"]) for a in made["annotations"]] == [
+        (1, 7, 2),
+        (2, 8, 88),
+    ]
+    assert [i["neg_category_ids"] for i in made["images"]] == [[88], []]
+    assert [i["not_exhaustive_category_ids"] for i in made["images"]] == [[2], [2]]
+    # an oven occurs nowhere
+    assert [(c["id"], c["synset"]) for c in made["categories"]] == [
+        (2, "bicycle.n.01"),
+        (88, "teddy.n.01"),
+    ]
+    # COCO trains on the second image
+    made = json.loads((tmp_path / "lvis/lvis_v1_val_cocofied.json").read_text())
+    assert [i["id"] for i in made["images"]] == [7]
+    assert [a["image_id"] for a in made["annotations"]] == [7]
+
+
+def test_every_class_of_coco_has_a_synset(root):
+    lists = {
+        name: yaml.safe_load((root / f"datasets/classes/{name}.yaml").read_text())
+        for name in ("coco_synsets", "coco_things")
+    }
+    assert list(lists["coco_synsets"].values()) == lists["coco_things"]["ids"]
+    published = {"stop_sign.n.01": 13, "bag.n.04": 31, "bag.n.06": 33, "frank.n.02": 58}
+    assert published.items() <= lists["coco_synsets"].items()
+
+
+@pytest.mark.parametrize("name", ["ade20k_sem_seg", "ade20k_pan_seg", "cocofied_lvis"])
 def test_missing_folders_are_told(tmp_path, root, name):
     done = prepare(tmp_path, root, name)
     assert done.returncode == 1

@@ -8,7 +8,10 @@ from typing import Any
 from segcore.data.parsing.values import known_keys, typed, whole
 from segcore.errors import DataError
 
-KEYS = ("names", "ids", "things", "num_things", "colors", "ignore_label", "label_map")
+KEYS = (
+    *("names", "ids", "things", "num_things", "colors", "ignore_label", "label_map"),
+    "frequencies",
+)
 WORDS = {  # what others call it
     "classes": "names",
     "palette": "colors",
@@ -30,6 +33,7 @@ class ClassList:
     colors: tuple[Color, ...] | None = None
     ignore_label: int = 255
     label_map: dict[int, int] | None = None  # pixel value: class
+    frequencies: tuple[str, ...] | None = None  # LVIS: "r" rare, "c" common, "f" frequent
 
 
 def class_list(content: Any, where: str) -> ClassList:
@@ -111,6 +115,12 @@ def _label_map(value: Any) -> dict[int, int] | None:
     return found or None
 
 
+def _frequencies(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or any(each not in ("r", "c", "f") for each in value):
+        raise ValueError("a list of r (rare), c (common) and f (frequent)")
+    return tuple(value)
+
+
 KINDS = {
     "ids": _numbers,
     "things": _ids,
@@ -118,13 +128,15 @@ KINDS = {
     "colors": _colors,
     "ignore_label": _label,
     "label_map": _label_map,
+    "frequencies": _frequencies,
 }
 
 
 def _check(classes: ClassList, where: str) -> None:
     """Do the parts belong together?"""
     K = len(classes.names)
-    for what, values in (("ids", classes.ids), ("colors", classes.colors)):
+    for what in ("ids", "colors", "frequencies"):
+        values = getattr(classes, what)
         if values is not None and len(values) != K:
             raise DataError(f"{where}: {K} class names but {len(values)} {what}")
     if classes.ids and len(set(classes.ids)) != K:

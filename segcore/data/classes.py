@@ -1,7 +1,8 @@
 """What the classes of a data set are: from a class list, or from what its own files say.
 
 A class list is YAML or JSON: `names`, and where they are not the plain ones `ids` (in the files),
-`things` (ids) or `num_things`, `colors`, `ignore_label`, `label_map` (pixel value: class).
+`things` (ids) or `num_things`, `colors`, `ignore_label`, `label_map` (pixel value: class),
+`frequencies` (LVIS's).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def metadata_of(entry: Entry) -> Metadata:
         classes.label_map,
         _evaluators(entry),
         _boundary_dilation(entry),
+        classes.frequencies or (),
     )
 
 

@@ -34,6 +34,8 @@ class CocoFile:
         what: the number belongs to, for errors.
         problem: is given what is wrong with an entry, which is left out; the annotations of an
             image that is left out go with it.
+        image_values: the file name of an entry of `images`, and what `more` is to have of it;
+            DataError where something is missing.
     """
 
     def __init__(
@@ -43,9 +45,12 @@ class CocoFile:
         *,
         what: str,
         problem: Report,
+        image_values: Callable[[Any, str], tuple[str, Any]] | None = None,
     ) -> None:
         self.path, self._values, self._what, self._problem = path, values, what, problem
+        self._image_values = image_values or self._file_name
         self.images: dict[ImageId, tuple[str, Size]] = {}
+        self.more: dict[ImageId, Any] = {}  # of images
         self._left_out: set[ImageId] = set()
         self._numbers: dict[ImageId, int] = {}  # of image ids, by first mention
         self._image = array("q")  # (A,) number of each annotation's image
@@ -81,12 +86,17 @@ class CocoFile:
             return
         try:
             height, width = (typed(entry, k, _edge, what, self.path) for k in ("height", "width"))
-            name = typed(entry, "file_name", text, what, self.path)
+            name, more = self._image_values(entry, what)
         except DataError as fault:
             self._left_out.add(number)
             self.report(str(fault), "image entry", image=number)
             return
         self.images[number] = name, (height, width)
+        if more is not None:
+            self.more[number] = more
+
+    def _file_name(self, entry: Any, what: str) -> tuple[str, None]:
+        return typed(entry, "file_name", text, what, self.path), None
 
     def _add(self, entry: Any) -> None:
         try:

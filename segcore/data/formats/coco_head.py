@@ -15,6 +15,7 @@ from segcore.data.parsing.values import flag, typed, whole
 from segcore.errors import DataError
 
 LISTS = ("images", "annotations")
+ABSENT = "neg_category_ids"  # LVIS's, of an image
 LARGE = 1 << 20  # bytes; a smaller file is parsed before it has been searched
 
 
@@ -26,6 +27,7 @@ class Head:
     panoptic: bool
     image: str | None  # file name of the first one
     annotated: bool = True  # False: a list of images, as COCO's test sets are
+    federated: bool = False  # images say which classes they lack, as LVIS's do
 
 
 class _Enough(Exception):
@@ -65,9 +67,17 @@ def _read_head(path: Path, _changed: int, size: int) -> Head:
     panoptic = all("isthing" in entry for entry in categories)  # a guess
     if "annotations" in first:
         panoptic = "segments_info" in first["annotations"]
-    image = first.get("images", {}).get("file_name")
-    image = image if isinstance(image, str) else None
-    return Head(tuple(categories), panoptic, image, annotated)
+    image = first.get("images", {})
+    name = image_name(image)
+    return Head(tuple(categories), panoptic, name, annotated, ABSENT in image)
+
+
+def image_name(entry: dict[str, Any]) -> str | None:
+    """The file of an entry of `images`; LVIS's lie in several folders, which their URL names."""
+    url, name = entry.get("coco_url"), entry.get("file_name")
+    if isinstance(url, str) and (ABSENT in entry or name is None):
+        return "/".join(url.split("/")[-2:])
+    return name if isinstance(name, str) else None
 
 
 def is_panoptic(path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,23 @@ logger = logging.getLogger(__name__)
 
 def read(source: Source, metadata: Metadata) -> Iterator[Record]:
     """Images without objects stay; annotations without an area do not."""
-    path = source.annotations
-    content = CocoFile(path, _values(path), what="annotation", problem=source.problem)
-    folder, segments = image_folder(source.images), _Segments(content, metadata)
+    path, folder = source.annotations, image_folder(source.images)
+    content = CocoFile(path, values_of(path), what="annotation", problem=source.problem)
+    return records_of(content, metadata, lambda name: folder / name)
+
+
+def records_of(
+    content: CocoFile, metadata: Metadata, file_of: Callable[[str], Path]
+) -> Iterator[Record]:
+    """Records of a file that keeps what `values_of` says.
+
+    Args:
+        file_of: from the name of an image to where it lies.
+    """
+    segments = _Segments(content, metadata)
     waiting: list[Record] = []  # until all their RLEs have been looked at
     for image, (name, size) in content.images.items():
-        frame = Frame(folder / name, segments.of(image, size))
+        frame = Frame(file_of(name), segments.of(image, size))
         waiting.append(Record(image, size, (frame,)))
         if len(segments.compressed) >= BATCH or len(waiting) >= BATCH:
             yield from segments.checked(waiting)
@@ -47,11 +58,13 @@ def read(source: Source, metadata: Metadata) -> Iterator[Record]:
     yield from segments.checked(waiting)
     if segments.shapeless:
         logger.warning(
-            "%s: %d annotations have no polygon of an area; dropped", path, segments.shapeless
+            "%s: %d annotations have no polygon of an area; dropped",
+            content.path,
+            segments.shapeless,
         )
 
 
-def _values(path: Path):
+def values_of(path: Path) -> Callable[[Any], tuple[Any, ...]]:
     """Of an annotation: its number, category, shape, whether it is a crowd, its area."""
 
     def values(entry: Any) -> tuple[Any, ...]:

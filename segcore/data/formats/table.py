@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from segcore.data.formats import cityscapes, coco_instances, coco_panoptic, label_images
+from segcore.data.formats import cityscapes, coco_instances, coco_panoptic, label_images, lvis
 from segcore.data.formats.format import Format
 from segcore.errors import DataError
 from segcore.import_path import import_from, is_import_path
@@ -13,6 +13,7 @@ from segcore.import_path import import_from, is_import_path
 # of a path that several recognise, the first one is the format
 FORMATS: dict[str, Format] = {
     "coco_panoptic": coco_panoptic.FORMAT,
+    "lvis": lvis.FORMAT,
     "coco_instances": coco_instances.FORMAT,
     "label_png": label_images.LABEL_PNG,
     "label_list": label_images.LABEL_LIST,

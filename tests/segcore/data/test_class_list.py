@@ -21,7 +21,7 @@ ABC = {"names": ["a", "b", "c"]}
     [
         ({"ignore_lable": 0}, "unknown key 'ignore_lable'; did you mean 'ignore_label'"),
         ({"Names": 0}, "unknown key 'Names'; did you mean 'names'"),
-        ({"zzz": 0}, "unknown key 'zzz'; there are classes, colors, ids"),
+        ({"zzz": 0}, "unknown key 'zzz'; there are classes, colors, frequencies, ids"),
         ({"names": {"0": "a"}}, "must be a list of names"),
         ({"names": []}, "must be a list of names"),
         ({"names": ["a", None]}, "None is no class name"),
