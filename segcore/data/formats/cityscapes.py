@@ -138,13 +138,13 @@ INSTANCES = Format(
     read=read_instances,
     recognises=lambda path: False,
     images_beside=_no_path,
-    evaluators=("instance",),
+    evaluators=("instance", "boundary"),
 )
 PANOPTIC = Format(
     name="cityscapes_panoptic",
     read=read_panoptic,
     recognises=lambda path: False,
     images_beside=_no_path,
-    evaluators=("panoptic", "instance", "semantic"),
+    evaluators=("panoptic", "instance", "boundary", "semantic"),
     more=("instances",),
 )

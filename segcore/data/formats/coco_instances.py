@@ -145,6 +145,6 @@ FORMAT = Format(
     images_beside=images_beside,
     classes=lambda source: classes_of_file(source.annotations),
     annotated=lambda source: head_of(source.annotations).annotated,
-    evaluators=("instance",),
+    evaluators=("instance", "boundary"),
     first_id=1,
 )

@@ -124,7 +124,7 @@ FORMAT = Format(
     images_beside=_images_beside,
     classes=lambda source: classes_of_file(source.annotations),
     annotated=lambda source: head_of(source.annotations).annotated,
-    evaluators=("panoptic", "instance", "semantic"),
+    evaluators=("panoptic", "instance", "boundary", "semantic"),
     more=("panoptic", "semantic", "instances"),
     first_id=1,
 )

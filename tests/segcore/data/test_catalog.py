@@ -37,6 +37,15 @@ def test_names_of_the_old_repository(name):
         load(name)
 
 
+def test_tables_of_instances_have_boundaries_and_cityscapes_its_own_ap():
+    catalog = Catalog(Path("nowhere"))
+    for name in UPSTREAM:
+        evaluators = catalog.metadata(name).evaluators
+        assert ("boundary" in evaluators) == ("instance" in evaluators), name
+        own = name.startswith("cityscapes") and "instance" in evaluators and "test" not in name
+        assert ("cityscapes" in evaluators) == own, name
+
+
 def test_paths_of_the_old_repository():
     entry = Catalog(Path("/data")).entry("coco_2017_train_panoptic").source
     assert entry.annotations == Path("/data/coco/annotations/panoptic_train2017.json")
