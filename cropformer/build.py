@@ -28,7 +28,7 @@ from mask2former.criterion import Criterion
 from segcore.build.backbone import build_backbone
 from segcore.build.solver import backbone_rate
 from segcore.build.views import build_views as build_still_views
-from segcore.build.views import flips
+from segcore.build.views import flips, train_sizes
 from segcore.config import Config, section
 from segcore.contracts import Task
 from segcore.errors import ConfigError
@@ -113,10 +113,10 @@ def build_crops(cfg: Config, metadata: Metadata) -> Task:
 
 def build_views(cfg: Config, metadata: Metadata) -> CropViews:
     """The whole image and its windows."""
-    sizes, entity = cfg.INPUT.MIN_SIZE_TRAIN, entity_of(cfg)
+    entity = entity_of(cfg)
     return CropViews(
         metadata=metadata,
-        sizes=(sizes,) if isinstance(sizes, int) else tuple(sizes),
+        sizes=train_sizes(cfg),
         max_size=cfg.INPUT.MAX_SIZE_TRAIN,
         min_size_test=cfg.INPUT.MIN_SIZE_TEST,
         max_size_test=cfg.INPUT.MAX_SIZE_TEST,

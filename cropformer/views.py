@@ -58,7 +58,8 @@ class CropViews:
         chosen = rng.choice(len(windows), min(self.num_train, len(windows)), replace=False)
         boxes = [self._all(record), *(windows[i] for i in chosen)]
         views = [self._view(example, box, edge, self.max_size) for box in boxes]
-        labels, shapes = segments_in(views, record)
+        segments, shapes = segments_in(views, record)
+        labels = [s.category for s in segments]
         return _sample(views, boxes, record, _targets(labels, shapes, views))
 
     def test(self, image: np.ndarray, record: Record) -> Sample:

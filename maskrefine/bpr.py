@@ -6,9 +6,10 @@ H W pixels of the image, h w feature cells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,6 +94,10 @@ class PatchRefiner:
         self.network, self.patch_size, self.precision = network.eval(), patch_size, precision
         self.device = next(network.parameters()).device
         self.batch_size = batch_size or BATCH_SIZE.get(self.device.type, BATCH_SIZE["cuda"])
+
+    def load_official(self, state: Mapping[str, Any]) -> None:
+        """A published checkpoint's `state_dict`; WeightsError where a name or a shape differs."""
+        self.network.load_official(state)
 
     def __call__(
         self,

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from maskrefine.degrade import degrade
 from maskrefine.opencv_resize import resize_uint8
-from maskrefine.patch_store import Patches, read_patch
+from maskrefine.patch_store import STORE_SUFFIX, Patches, read_patch
 from maskrefine.patches import PATCH_SIZE, PatchedMask
 from maskrefine.truth import MatchedInstance, record_objects
 from segcore import masks as mask_io
@@ -125,6 +125,20 @@ def degraded_truth(
 def stored_patch(record: Record, rng: np.random.Generator) -> Patches:
     """The patch that a record of `patch_records` means."""
     return read_patch(record.frames[0].file, int(record.id))
+
+
+def any_patch(
+    record: Record,
+    rng: np.random.Generator,
+    *,
+    coarse: CoarseMask,
+    iou_threshold: float,
+    size: int,
+) -> Patches | None:
+    """The patch that a record means, where it is one of a store; else a `fresh_patch`."""
+    if record.frames[0].file.suffix == STORE_SUFFIX:
+        return stored_patch(record, rng)
+    return fresh_patch(record, rng, coarse=coarse, iou_threshold=iou_threshold, size=size)
 
 
 def fresh_patch(

@@ -16,8 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
+from segcore.data.class_list import ClassList
+from segcore.data.formats.format import Format
 from segcore.errors import DataError
 from segcore.structures import Frame, PngId, Record, Segment
+
+STORE_SUFFIX = ".npy"
+CLASSES = ("background", "foreground")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +105,13 @@ def patch_records(path: Path) -> Iterator[Record]:
     size = rows.dtype["image"].shape[-1]
     for i in range(len(rows)):
         yield Record(i, (size, size), (Frame(path, (Segment(0, PngId(i)),)),))
+
+
+FORMAT = Format(  # maskrefine.patch_store:FORMAT=patches.npy in DATASETS
+    name="boundary_patches",
+    read=lambda source, metadata: patch_records(source.annotations),
+    recognises=lambda path: path.suffix == STORE_SUFFIX,
+    images_beside=lambda path: path.parent,
+    classes=lambda source: ClassList(CLASSES, num_things=0),
+    evaluators=("maskrefine.patch_training:patch_evaluator",),
+)

@@ -5,6 +5,7 @@ Legend of one-letter names: B patches, S side of the network's input, s side of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from maskrefine.hrnet import PatchNetwork, resize
 from maskrefine.patch_data import PatchViews
 from maskrefine.patch_model import PatchSegmenter, losses
-from maskrefine.patch_store import read_patch
+from maskrefine.patch_store import CLASSES, read_patch
 from segcore.contracts import Task
 from segcore.data.loader import train_loader
 from segcore.data.store import Records
@@ -23,11 +24,12 @@ from segcore.engine.trainer import Trainer
 from segcore.structures import Batch, Metadata, Outputs, Record, Result
 
 PREFIX = "network."  # of our names before the official ones
+BARE = re.compile(r"(conv|bn|layer|transition|stage)\d\.")  # of a network for ImageNet
 RATE, LOWEST_RATE, POWER = 0.01, 1e-4, 0.9
 MOMENTUM, DECAY = 0.9, 5e-4
 METADATA = Metadata(
     "boundary patches",
-    ("background", "foreground"),
+    CLASSES,
     (0, 1),
     (False, True),
     ((0, 0, 0), (220, 60, 60)),
@@ -53,9 +55,14 @@ def patch_task(
 
 
 def to_ours(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Official names -> the trained model's; our own names stay as they are."""
-    known = (f"{PREFIX}backbone.", f"{PREFIX}decode_head.")
-    return {k if k.startswith(known) else PREFIX + k: v for k, v in state.items()}
+    """Official names, and those of a bare HRNet -> the trained model's; our own stay."""
+    ours = {}
+    for name, value in state.items():
+        name = re.sub(r"^(module\.)+", "", name)
+        if BARE.match(name):
+            name = f"backbone.{name}"
+        ours[name if name.startswith(PREFIX) else PREFIX + name] = value
+    return ours
 
 
 def to_official(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,6 +108,11 @@ class PatchEvaluator:
         return metrics
 
 
+def patch_evaluator(metadata: Metadata, **_: Any) -> PatchEvaluator:
+    """For data sets that are stores of patches."""
+    return PatchEvaluator()
+
+
 def published_schedule(steps: int) -> Schedule:
     """The rate falls as a power of what is left, down to the lowest rate at the end."""
     floor = LOWEST_RATE / RATE
@@ -123,7 +135,7 @@ def patch_trainer(task: Task, fabric: Any, *, steps: int = 160_000, rate: float 
 
 
 def patch_batches(
-    task: Task, records: Sequence[Record], *, batch_size: int = 32, seed: int = 0, **options: int
+    task: Task, records: Sequence[Record], *, batch_size: int = 32, seed: int = 0, **options: Any
 ) -> Iterator[Batch]:
     """Endless batches of records that `task.views` makes patches of.
 

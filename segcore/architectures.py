@@ -52,6 +52,15 @@ ARCHITECTURES = {
         sections=(MASK2FORMER, ENTITY),
         classes="cropformer.build:entity_classes",
     ),
+    "GeneralizedRCNN": Architecture(
+        build="maskrefine.build:build_detector",
+        sections=("maskrefine.schema:DETECTOR",),
+    ),
+    "EncoderDecoderRefine": Architecture(
+        build="maskrefine.patch_build:build_patches",
+        sections=("maskrefine.schema:PATCHES",),
+        classes="maskrefine.patch_build:patch_classes",
+    ),
 }
 
 

@@ -94,7 +94,7 @@ class Input:
     FORMAT: str = only("RGB")
     MASK_FORMAT: str = ignored("polygon", "each annotation is read as it is")
     MIN_SIZE_TRAIN: Any = sizes(800)
-    MIN_SIZE_TRAIN_SAMPLING: str = ignored("choice")
+    MIN_SIZE_TRAIN_SAMPLING: str = one_of("choice", "range")  # of a list, or between two sizes
     MAX_SIZE_TRAIN: int = number(1333, low=1)
     MIN_SIZE_TEST: int = number(800, low=0)
     MAX_SIZE_TEST: int = number(1333, low=1)
@@ -151,14 +151,15 @@ class Amp:
 @dataclass
 class Solver:
     IGNORED: ClassVar[str] = """
-        BIAS_LR_FACTOR LR_SCHEDULER NESTEROV REFERENCE_WORLD_SIZE WEIGHT_DECAY_BIAS BASE_LR_END
-        NUM_DECAYS RESCALE_INTERVAL
+        BIAS_LR_FACTOR LR_SCHEDULER NESTEROV REFERENCE_WORLD_SIZE WEIGHT_DECAY_BIAS NUM_DECAYS
+        RESCALE_INTERVAL
         """
 
     IMS_PER_BATCH: int = number(16, low=1)
     ACCUMULATE: int = number(1, low=1)
     OPTIMIZER: str = one_of("ADAMW", "SGD")
     BASE_LR: float = number(1e-4, low=0)
+    BASE_LR_END: float = number(0.0, low=0)  # to which WarmupPolyLR falls
     BACKBONE_MULTIPLIER: float = 0.1
     MOMENTUM: float = 0.9
     WEIGHT_DECAY: float = number(0.05, low=0)

@@ -38,8 +38,13 @@ def build_optimizer(cfg: Config, task: Task) -> tuple[Optimizer, Schedule]:
     optimizer = make_optimizer(solver.OPTIMIZER, groups, solver.MOMENTUM, fused)
     warmup = (solver.WARMUP_ITERS, solver.WARMUP_FACTOR, solver.WARMUP_METHOD)
     if solver.LR_SCHEDULER_NAME == "WarmupPolyLR":
-        power, ending = solver.POLY_LR_POWER, solver.POLY_LR_CONSTANT_ENDING
-        schedule = poly(max_iter=solver.MAX_ITER, power=power, ending=ending, warmup=warmup)
+        schedule = poly(
+            max_iter=solver.MAX_ITER,
+            power=solver.POLY_LR_POWER,
+            ending=solver.POLY_LR_CONSTANT_ENDING,
+            lowest=solver.BASE_LR_END / solver.BASE_LR if solver.BASE_LR else 0.0,
+            warmup=warmup,
+        )
         return optimizer, schedule
     return optimizer, multistep(steps=solver.STEPS, gamma=solver.GAMMA, warmup=warmup)
 

@@ -25,12 +25,17 @@ TARGETS = {
     "mask_former_panoptic": "panoptic",
     "mask_former_instance": "instance",
     "coco_instance_lsj": "instance",
+    "default": "instance",  # detectron2's own, for detectors
     "coco_panoptic_lsj": "panoptic",
 }
 
 
-def build_views(cfg: Config, metadata: Metadata) -> StillViews:
-    """Training transforms in the published order of each mapper."""
+def build_views(cfg: Config, metadata: Metadata, *, outlines: bool = False) -> StillViews:
+    """Training transforms in the published order of each mapper.
+
+    Args:
+        outlines: targets have the polygons of the segments that have any.
+    """
     name = cfg.INPUT.DATASET_MAPPER_NAME
     if name not in TARGETS:
         raise ConfigError(
@@ -40,6 +45,7 @@ def build_views(cfg: Config, metadata: Metadata) -> StillViews:
         metadata=metadata,
         targets=TARGETS[name],
         steps=_large_scale_jitter(cfg) if name.endswith("_lsj") else _resize_and_crop(cfg),
+        outlines=outlines,
         min_size=cfg.INPUT.MIN_SIZE_TEST,
         max_size=cfg.INPUT.MAX_SIZE_TEST,
     )
@@ -54,6 +60,20 @@ def flips(cfg: Config) -> bool:
             " supported)"
         )
     return kind == "horizontal"
+
+
+def train_sizes(cfg: Config) -> tuple[int, ...]:
+    """Shorter edges of training images; one of them is drawn."""
+    sizes, sampling = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+    sizes = [sizes] if isinstance(sizes, int) else sizes
+    if sampling == "choice":
+        return tuple(sizes)
+    if len(sizes) != 2 or sizes[0] > sizes[1]:
+        raise ConfigError(
+            f"INPUT.MIN_SIZE_TRAIN is {sizes}; expected the least and the largest size, as"
+            " INPUT.MIN_SIZE_TRAIN_SAMPLING is range"
+        )
+    return tuple(range(sizes[0], sizes[1] + 1))
 
 
 def random_crop(cfg: Config) -> RandomCrop | None:
@@ -82,9 +102,7 @@ def _large_scale_jitter(cfg: Config) -> list[Transform]:
 
 
 def _resize_and_crop(cfg: Config) -> list[Transform]:
-    data, crop = cfg.INPUT, random_crop(cfg)
-    sizes = data.MIN_SIZE_TRAIN
-    sizes = (sizes,) if isinstance(sizes, int) else tuple(sizes)
+    data, crop, sizes = cfg.INPUT, random_crop(cfg), train_sizes(cfg)
     side = data.SIZE_DIVISIBILITY
     if 0 < side < max(crop.size if crop else sizes):
         logger.warning(

@@ -22,6 +22,7 @@ from segcore.structures import (
     PngId,
     Polygons,
     Record,
+    Rle,
     Sample,
     Segment,
     Targets,
@@ -42,6 +43,7 @@ class StillViews:
         steps: training transforms, in order.
         min_size: shorter edge at test time; 0: the image as it is.
         max_size: longest edge at test time.
+        outlines: targets have polygons, in pixels of the window, where segments have any.
     """
 
     def __init__(
@@ -52,8 +54,10 @@ class StillViews:
         steps: Sequence[Transform],
         min_size: int,
         max_size: int,
+        outlines: bool = False,
     ) -> None:
         self.metadata, self.targets, self.steps = metadata, targets, tuple(steps)
+        self.outlines = outlines
         self.min_size, self.max_size = min_size, max_size
 
     def __call__(self, record: Record, rng: np.random.Generator | None) -> Sample | None:
@@ -74,16 +78,20 @@ class StillViews:
         example = Example.whole(image, semantic)
         for step in self.steps:
             example = step(example, rng)
+        polygons = None
         if semantic is not None:
             labels, shapes = _semantic(example)
         else:
-            labels, seen = segments_in([example], record)
-            size = example.image.shape[:2]
+            segments, seen = segments_in([example], record)
+            labels, size = [s.category for s in segments], example.image.shape[:2]
             shapes = np.stack([views[0] for views in seen]) if seen else _none(size)
+            if self.outlines:
+                polygons = [_outlines(s.shape, example) for s in segments]
         targets = Targets(
             torch.as_tensor(labels, dtype=torch.int64),
             torch.from_numpy(shapes)[:, None],
             torch.ones(len(labels), 1, dtype=torch.bool),
+            polygons,
         )
         return _sample(example.image, targets, record)
 
@@ -116,8 +124,8 @@ def _semantic(example: Example) -> tuple[list[int], np.ndarray]:
 
 def segments_in(
     views: Sequence[Example], record: Record
-) -> tuple[list[int], list[list[np.ndarray]]]:
-    """Every segment that shows in some view, crowds left out: labels, and a mask a view of each.
+) -> tuple[list[Segment], list[list[np.ndarray]]]:
+    """Every segment that shows in some view, crowds left out, and a mask a view of each.
 
     Args:
         views: windows of the record's image.
@@ -133,17 +141,17 @@ def segments_in(
                 " expected the same height and width"
             )
         ids = [view.read(whole, -1) for view in views]
-    labels, shapes, lost = [], [], 0
+    shown, shapes, lost = [], [], 0
     for segment in segments:  # a loop, so that one mask at the original size exists at a time
         seen = [_mask(segment, record, v, i) for v, i in zip(views, ids, strict=True)]
         if any(mask.any() for mask in seen):  # what is cut away would teach nothing but emptiness
-            labels.append(segment.category)
+            shown.append(segment)
             shapes.append(seen)
         elif whole is not None and isinstance(segment.shape, PngId):
             lost += not (whole == segment.shape.id).any()
     if lost:
         _tell_lost(f"{lost} of the {len(segments)} segments", frame)
-    return labels, shapes
+    return shown, shapes
 
 
 def _tell_lost(what: str, frame: Frame) -> None:
@@ -165,15 +173,9 @@ def _mask(segment: Segment, record: Record, example: Example, ids: np.ndarray | 
         assert ids is not None
         return ids == shape.id
     if isinstance(shape, Polygons):
-        scale = np.array([example.x.scale, example.y.scale])
-        shift = np.array([example.x.shift, example.y.shift])
-        rings = tuple(
-            tuple((np.reshape(ring, (-1, 2)) * scale + shift).ravel().tolist())
-            for ring in shape.rings
-        )
-        moved = Segment(segment.category, Polygons(rings))
+        outlines = _moved(shape, example)
         window = (example.image.shape[0], example.image.shape[1])
-        mask = masks.decode(masks.to_rle(moved, frame, window))
+        mask = masks.decode(masks.to_rle(Segment(segment.category, outlines), frame, window))
         mask[example.y.pixels < 0] = False
         mask[:, example.x.pixels < 0] = False
         return mask
@@ -182,6 +184,18 @@ def _mask(segment: Segment, record: Record, example: Example, ids: np.ndarray | 
             f"{frame.file}: a mask has size {tuple(shape['size'])}; the image is {size}"
         )
     return example.read(masks.decode(shape), False)
+
+
+def _outlines(shape: Rle | Polygons | PngId, example: Example) -> Polygons | None:
+    return _moved(shape, example) if isinstance(shape, Polygons) else None
+
+
+def _moved(shape: Polygons, example: Example) -> Polygons:
+    """In pixels of the window, beyond its edges too."""
+    scale = np.array([example.x.scale, example.y.scale])
+    shift = np.array([example.x.shift, example.y.shift])
+    rings = ((np.reshape(ring, (-1, 2)) * scale + shift).ravel() for ring in shape.rings)
+    return Polygons(tuple(tuple(ring.tolist()) for ring in rings))
 
 
 def _none(size: Sequence[int]) -> np.ndarray:

@@ -155,11 +155,23 @@ def _warmup(iteration: int, iters: int, factor: float, method: str) -> float:
     raise ConfigError(f"SOLVER.WARMUP_METHOD {method!r}: expected linear or constant")
 
 
-def poly(*, max_iter: int, power: float, ending: float, warmup: tuple[int, float, str]) -> Schedule:
-    """WarmupPolyLR: (1 - iteration / max)^power, constant once below `ending`."""
+def poly(
+    *,
+    max_iter: int,
+    power: float,
+    ending: float,
+    warmup: tuple[int, float, str],
+    lowest: float = 0.0,
+) -> Schedule:
+    """WarmupPolyLR: from 1 to `lowest` as (1 - iteration / max)^power.
+
+    Args:
+        ending: constant once below it.
+    """
 
     def factor(iteration: int) -> float:
         scale = (1 - min(iteration, max_iter) / max_iter) ** power
+        scale = lowest + (1 - lowest) * scale
         if ending > 0 and scale < ending:
             return ending
         return _warmup(iteration, *warmup) * scale

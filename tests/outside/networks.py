@@ -72,3 +72,9 @@ def build_decoder(cfg, num_classes):
         ffn_dim=former.HIDDEN_DIM,
         num_layers=1,
     )
+
+
+def build_coarse(cfg):
+    backbone = Stairs()
+    backbone.strides = (8, 16)
+    return backbone

@@ -103,6 +103,8 @@ def test_poly_is_the_published_curve():
         assert rate(it) == pytest.approx((1 - it / 90_000) ** 0.9)
     assert rate(90_000) == 0
     assert rate(90_001) == 0  # a run that was made longer does not go complex
+    lowest = poly(max_iter=100, power=2.0, ending=0.0, lowest=0.2, warmup=NONE)
+    assert [lowest(i) for i in (0, 50, 100)] == pytest.approx([1.0, 0.4, 0.2])
     ending = poly(max_iter=100, power=1.0, ending=0.3, warmup=NONE)
     assert ending(60) == pytest.approx(0.4)
     assert ending(80) == 0.3

@@ -1,0 +1,56 @@
+"""Training of the patch network from a config."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from maskrefine.hrnet import VARIANTS, PatchNetwork
+from maskrefine.patch_data import CoarseMask, PatchViews, PredictedMasks, any_patch, degraded_truth
+from maskrefine.patch_training import METADATA, patch_task
+from maskrefine.refine_files import read_predictions
+from maskrefine.schema import Bpr
+from maskrefine.truth import match_instances, sample_instances
+from segcore.build.data import catalog
+from segcore.config import Config, section
+from segcore.contracts import Task
+from segcore.data.store import Records
+from segcore.structures import Metadata
+
+
+def patch_classes(cfg: Config) -> Metadata:
+    """Background and foreground, whatever the classes of the images are."""
+    return METADATA
+
+
+def build_patches(cfg: Config, metadata: Metadata) -> Task:
+    """The patch network, trained on stored patches or on fresh ones of annotated images."""
+    bpr = section(cfg, "MODEL.BPR", Bpr)
+    network = PatchNetwork(replace(VARIANTS[bpr.NETWORK], input_size=bpr.INPUT_SIZE))
+    patch_of = partial(
+        any_patch,
+        coarse=coarse_masks(cfg, metadata),
+        iou_threshold=bpr.IOU_THRESHOLD,
+        size=bpr.PATCH_SIZE,
+    )
+    return patch_task(network, PatchViews(input_size=bpr.INPUT_SIZE, patch_of=patch_of))
+
+
+def coarse_masks(cfg: Config, metadata: Metadata) -> CoarseMask:
+    """Where the coarse masks of annotated images come from.
+
+    Args:
+        metadata: classes of the training images; of patches where there are none.
+    """
+    bpr = section(cfg, "MODEL.BPR", Bpr)
+    if not bpr.PREDICTIONS or metadata.classes == METADATA.classes:
+        return degraded_truth
+    sets = catalog(cfg)
+    records = Records.join([sets.read(name) for name in cfg.DATASETS.TRAIN])
+    instances = match_instances(
+        read_predictions(Path(bpr.PREDICTIONS).expanduser()), records, metadata, min_iou=bpr.MIN_IOU
+    )
+    if bpr.SAMPLE_INSTANCES:
+        instances = sample_instances(instances, bpr.SAMPLE_INSTANCES)
+    return PredictedMasks.of(instances, records)
