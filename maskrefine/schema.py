@@ -3,6 +3,8 @@
 Names and defaults are detectron2's, as its files for feature pyramids repeat them.
 """
 
+# pyright: reportIncompatibleVariableOverride=false
+# (sections in the places of the framework's are subclasses of these, as segcore.architectures asks)
 from __future__ import annotations
 
 from dataclasses import dataclass, field
