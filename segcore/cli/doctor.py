@@ -3,73 +3,42 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from segcore.build.data import data_root
 from segcore.data.catalog import Catalog
-from segcore.data.images import image_size
-from segcore.errors import DataError
-from segcore.labels import frame_ids, semantic_map
-from segcore.structures import Frame, Metadata, PngId, Size
+from segcore.data.doctor import Examination, examine
+from segcore.structures import Metadata
 
-SHOWN = 10
+SHOWN = 10  # problems of a kind
 
 
 def main(*, names: Sequence[str], catalogs: Sequence[Path]) -> int:
     """Examine data sets; 1 where something is wrong with one of them."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    return 1 if sum(check(name, list(catalogs)) for name in names) else 0
+    catalog, problems = Catalog(data_root(), catalogs), 0
+    for name in names:
+        examination = examine(
+            catalog, name, watch=lambda records: track(records, description="checking")
+        )
+        if examination.metadata is not None:
+            report_classes(examination, examination.metadata)
+        report_problems(examination)
+        problems += examination.counts.total()
+    return 1 if problems else 0
 
 
-def file_problems(frame: Frame, size: Size) -> Iterator[str]:
-    """Files that are missing or of another size; only their heads are read."""
-    for file in (frame.file, frame.panoptic, frame.semantic):
-        if file is None:
-            continue
-        try:
-            found = image_size(file)
-        except DataError as error:
-            yield str(error)
-            continue
-        if found != size:
-            yield f"{file}: is {found} (height, width); expected {size}"
-
-
-def label_problems(frame: Frame, metadata: Metadata, counts: Counter[int]) -> Iterator[str]:
-    """Pixels of label images and panoptic PNGs that do not say what the annotation says.
-
-    Args:
-        counts: of classes; those of a label image are added.
-    """
-    numbers = [s.shape.id for s in frame.segments if isinstance(s.shape, PngId)]
-    try:
-        if frame.semantic is not None:
-            classes = semantic_map(frame, metadata)
-            if not frame.segments:
-                counts.update(np.flatnonzero(np.bincount(classes[classes >= 0])).tolist())
-        if numbers:
-            seen = set(np.unique(frame_ids(frame)).tolist())
-            if lost := [number for number in numbers if number not in seen]:
-                yield f"{frame.panoptic}: has no pixel of {len(lost)} of {len(numbers)} segments"
-    except DataError as error:
-        yield str(error)
-
-
-def report(
-    metadata: Metadata, counts: Counter[int], images: int, segments: int, empty: int
-) -> None:
+def report_classes(examination: Examination, metadata: Metadata) -> None:
     """Classes and how often they occur."""
-    things = sum(metadata.is_thing)
+    things, counts = sum(metadata.is_thing), examination.classes
     Console().print(
-        f"[bold]{metadata.name}[/]: {images} images ({empty} without a segment),"
-        f" {segments} segments, {things} things and"
+        f"[bold]{metadata.name}[/]: {examination.images} images ({examination.empty} without a"
+        f" segment), {examination.segments} segments, {things} things and"
         f" {len(metadata.classes) - things} stuff classes"
     )
     if not counts:
@@ -83,28 +52,17 @@ def report(
         print(f"{len(never)} classes never occur, e.g. {', '.join(never[:5])}")
 
 
-def check(name: str, catalogs: list[Path]) -> int:
-    """The number of problems found in one data set."""
-    catalog = Catalog(data_root(), catalogs)
-    metadata, records = catalog.metadata(name), catalog.read(name)
-    counts: Counter[int] = Counter()
-    total, empty, found = 0, 0, []
-    for record in track(records, description=f"checking {name}"):
-        segments = [s for frame in record.frames for s in frame.segments]
-        counts.update(s.category for s in segments)
-        total += len(segments)
-        empty += not segments and all(frame.semantic is None for frame in record.frames)
-        for frame in record.frames:
-            wrong = list(file_problems(frame, record.size))
-            found += wrong or label_problems(frame, metadata, counts)
-    report(metadata, counts, len(records), total, empty)
-    for problem in found[:SHOWN]:
-        print(f"  {problem}")
-    if len(found) > SHOWN:
-        print(f"  ... and {len(found) - SHOWN} more")
+def report_problems(examination: Examination) -> None:
+    """Each kind with its number and its first ones."""
+    for kind, count in examination.counts.most_common():
+        print(f"{kind}: {count}")
+        for problem in examination.problems[kind][:SHOWN]:
+            print(f"  {problem.message}")
+        if count > SHOWN:
+            print(f"  ... and {count - SHOWN} more")
+    total = examination.counts.total()
     print(
-        f"{len(found)} problems"
-        if found
+        f"{total} problem{'s' if total > 1 else ''}"
+        if total
         else "every file is there, has the right size, and labels that are known"
     )
-    return len(found)

@@ -129,7 +129,7 @@ names:
         ),
     ],
 )
-def test_broken_entries(tmp_path, text, message):
+def test_broken_entries_raise(tmp_path, text, message):
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(DataError, match=message):
         Catalog(Path(), [tmp_path / "mine.yaml"]).metadata("mine")
@@ -206,3 +206,21 @@ def test_heads_of_large_files_are_those_of_small_ones(tmp_path, monkeypatch, ord
         coco_head._read_head.cache_clear()
         assert Catalog(Path()).entry(str(tmp_path / name)) == plain
         assert Catalog(Path()).metadata(str(tmp_path / name)) == small
+
+
+def test_metadata_of_the_standard_sets():
+    for name, classes, things in (
+        ("coco_2017_val", 80, 80),
+        ("coco_2017_val_panoptic_with_sem_seg", 133, 80),
+        ("ade20k_sem_seg_val", 150, 100),
+        ("ade20k_panoptic_train", 150, 100),
+        ("ade20k_instance_val", 100, 100),
+        ("ade20k_full_sem_seg_val", 847, 0),
+        ("cityscapes_fine_panoptic_val", 19, 8),
+        ("cityscapes_fine_instance_seg_val", 8, 8),
+        ("mapillary_vistas_panoptic_val", 65, 37),
+        ("coco_2017_test_stuff_10k_sem_seg", 171, 0),
+    ):
+        metadata = Catalog(Path("nowhere")).metadata(name)
+        assert (len(metadata.classes), sum(metadata.is_thing)) == (classes, things), name
+        assert len(metadata.colors) == classes

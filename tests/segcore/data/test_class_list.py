@@ -40,7 +40,7 @@ ABC = {"names": ["a", "b", "c"]}
         ({"label_map": {"0": "a"}}, "has label_map"),
     ],
 )
-def test_mistakes(more, message):
+def test_mistakes_raise(more, message):
     with pytest.raises(DataError, match=rf"^mine\.yaml: .*{message}"):
         class_list(ABC | more, "mine.yaml")
 
@@ -91,7 +91,7 @@ def test_evaluators_are_known(tmp_path):
         ({5: 6}, r"unknown \['5'\]"),
     ],
 )
-def test_wrong_values_in_a_catalogue(tmp_path, more, message):
+def test_wrong_values_in_a_catalogue_raise(tmp_path, more, message):
     with pytest.raises(DataError, match=message):
         entry(tmp_path, more)
 

@@ -61,7 +61,7 @@ def test_entities_need_no_annotation_to_be_found(root):
     assert predictor.metadata.classes == ("entity",)
 
 
-def test_check_tells_what_is_missing_or_of_the_wrong_size(tmp_path, root):
+def test_doctor_lists_what_is_missing_or_of_the_wrong_size(tmp_path, root):
     make_dataset(tmp_path)
     command = [sys.executable, str(root / "tools/check_data.py"), str(tmp_path / "panoptic.json")]
     fine = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -43,7 +43,7 @@ def test_values_are_classes(tmp_path, kind):
         (np.arange(20, 40, dtype=np.uint8).reshape(4, 5), "20, 21, 22, 23, 24, ..."),
     ],
 )
-def test_values_that_are_no_class_are_told(tmp_path, pixels, found):
+def test_values_that_are_no_class_raise(tmp_path, pixels, found):
     told = (
         rf"x\.tif: \d+ pixels have a value that is no class: {found}; mine has 3 classes.*label_map"
     )
@@ -58,7 +58,7 @@ def test_a_label_map_ignores_what_it_does_not_name(tmp_path):
     assert classes(tmp_path, pixels.astype(np.uint16) * 257, mapped) == [[-1] * 3] * 2
 
 
-def test_evaluation_is_told_too(tmp_path):
+def test_evaluation_raises_too(tmp_path):
     Image.fromarray(np.full((2, 3), 3, np.uint8)).save(tmp_path / "x.png")
     record = Record(0, (2, 3), (Frame(Path("x.jpg"), semantic=tmp_path / "x.png"),))
     found = Result(semantic=torch.zeros(2, 3, dtype=torch.int16))
@@ -73,14 +73,14 @@ def test_evaluation_is_told_too(tmp_path):
         (VALUES.astype(np.int32) - 1, "has negative numbers; expected whole numbers from 0"),
     ],
 )
-def test_values_that_are_no_whole_numbers(tmp_path, pixels, message):
+def test_values_that_are_no_whole_numbers_raise(tmp_path, pixels, message):
     with pytest.raises(DataError, match=message):
         classes(tmp_path, pixels, name="x.tif")
     with pytest.raises(DataError, match=message):
         read_ids(tmp_path / "x.tif")
 
 
-def test_label_images_that_are_too_large(tmp_path, monkeypatch):
+def test_label_images_that_are_too_large_raise(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)
     with pytest.raises(DataError, match=r"x\.png: cannot be read as a label image.*exceeds limit"):
         classes(tmp_path, np.zeros((4, 5), np.uint8))
@@ -101,7 +101,7 @@ def sample(record):
     return views(record, np.random.default_rng(0))
 
 
-def test_grey_with_alpha_is_no_panoptic_image(tmp_path):
+def test_grey_with_alpha_raises(tmp_path):
     record = frame(tmp_path, Image.new("LA", (3, 2)), 0)
     with pytest.raises(DataError, match=r"p\.png: has 2 channels"):
         sample(record)
@@ -119,7 +119,7 @@ def test_ids_that_are_not_in_the_png(tmp_path, caplog, monkeypatch):
     assert not len(sample(frame(tmp_path, ids)).targets.labels)
 
 
-def test_check_data_reads_labels(tmp_path, root):
+def test_doctor_reads_labels(tmp_path, root):
     make_dataset(tmp_path, 2)
     (tmp_path / "classes.json").write_text('["box", "disc", "ground"]')
     label = np.asarray(Image.open(tmp_path / "labels/01.png")).copy()

@@ -1,0 +1,155 @@
+"""What a data set holds, and all that is wrong with it at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from segcore.data.catalog import Catalog
+from segcore.data.images import image_size
+from segcore.data.instance_truth import InstanceTruth
+from segcore.data.problem import Problem, Report
+from segcore.data.store import Records
+from segcore.errors import DataError
+from segcore.labels import frame_ids, semantic_map
+from segcore.structures import Frame, Metadata, PngId, Record
+
+KEPT = 1000  # problems of a kind; there may be millions, and nobody reads more
+
+
+@dataclass(slots=True)
+class Examination:
+    """What `examine` saw.
+
+    Args:
+        metadata: the classes; None where not even they can be read.
+        images: how many were read without a fault that spoils them.
+        empty: how many of these have neither a segment nor a label image.
+        segments: how many there are.
+        classes: how many segments, or label images, each class (0..K-1) has.
+        counts: how many problems there are of each kind.
+        problems: the first KEPT ones of each kind.
+    """
+
+    metadata: Metadata | None = None
+    images: int = 0
+    empty: int = 0
+    segments: int = 0
+    classes: Counter[int] = field(default_factory=Counter[int])
+    counts: Counter[str] = field(default_factory=Counter[str])
+    problems: dict[str, list[Problem]] = field(default_factory=dict[str, list[Problem]])
+
+    def add(self, problem: Problem) -> None:
+        """One more: what readers report to."""
+        self.counts[problem.kind] += 1
+        alike = self.problems.setdefault(problem.kind, [])
+        if len(alike) < KEPT:
+            alike.append(problem)
+
+
+def examine(
+    catalog: Catalog, name: str, *, watch: Callable[[Records], Iterable[Record]] = iter
+) -> Examination:
+    """Read a data set to its end: every annotation, every file's head, every label's pixels.
+
+    A fault is no error here: it is counted, and what it spoils is left out. Images with a missing
+    file, or one of the wrong size, count as images; their labels are not looked at.
+
+    Args:
+        name: of the catalogue, or a path.
+        watch: shows the progress over the records, such as rich.progress.track.
+    """
+    examination = Examination()
+    try:
+        examination.metadata = metadata = catalog.metadata(name)
+        records = catalog.read(name, examination.add)
+        truth = _truth(catalog, name, examination.add)
+    except DataError as fault:
+        examination.add(_problem(fault, "data set that cannot be read", Path(name)))
+        return examination
+    for record in watch(records):
+        segments = [s for frame in record.frames for s in frame.segments]
+        examination.images += 1
+        examination.segments += len(segments)
+        examination.empty += not segments and all(f.semantic is None for f in record.frames)
+        examination.classes.update(s.category for s in segments)
+        for problem in _problems(record, metadata, truth, examination.classes):
+            examination.add(problem)
+    return examination
+
+
+def _truth(catalog: Catalog, name: str, report: Report) -> InstanceTruth | None:
+    """What AP is measured against, read to its end."""
+    truth = catalog.truth(name)
+    if truth is None:
+        return None
+    truth = InstanceTruth(replace(truth.source, problem=report), truth.metadata)
+    len(truth.records)
+    return truth
+
+
+def _problems(
+    record: Record, metadata: Metadata, truth: InstanceTruth | None, classes: Counter[int]
+) -> Iterator[Problem]:
+    """Of one image.
+
+    Args:
+        classes: how often each occurs; those of a label image are added.
+    """
+    if truth is not None:
+        try:
+            truth(record)
+        except DataError as fault:
+            yield _problem(fault, "image of the instances file", truth.path, record.id)
+    for frame in record.frames:
+        wrong = list(_file_problems(frame, record))
+        yield from wrong or _label_problems(frame, record, metadata, classes)
+
+
+def _file_problems(frame: Frame, record: Record) -> Iterator[Problem]:
+    """Files that are missing or of another size; only their heads are read."""
+    for file in (frame.file, frame.panoptic, frame.semantic):
+        if file is None:
+            continue
+        try:
+            size = image_size(file)
+        except DataError as fault:
+            yield _problem(fault, "file that cannot be read", file, record.id)
+            continue
+        if size != record.size:
+            fault = f"{file}: is {size} (height, width); expected {record.size}"
+            yield _problem(fault, "size", file, record.id)
+
+
+def _label_problems(
+    frame: Frame, record: Record, metadata: Metadata, classes: Counter[int]
+) -> Iterator[Problem]:
+    """Pixels of label images and panoptic PNGs that do not say what the annotation says."""
+    if frame.semantic is not None:
+        try:
+            labels = semantic_map(frame, metadata)
+        except DataError as fault:
+            yield _problem(fault, "label values", frame.semantic, record.id)
+        else:
+            if not frame.segments:
+                classes.update(np.flatnonzero(np.bincount(labels[labels >= 0])).tolist())
+    numbers = [s.shape.id for s in frame.segments if isinstance(s.shape, PngId)]
+    if numbers and frame.panoptic is not None:
+        try:
+            there = set(np.unique(frame_ids(frame)).tolist())
+        except DataError as fault:
+            yield _problem(fault, "segment ids", frame.panoptic, record.id)
+            return
+        if lost := [number for number in numbers if number not in there]:
+            fault = f"{frame.panoptic}: has no pixel of {len(lost)} of {len(numbers)} segments"
+            yield _problem(fault, "segment ids", frame.panoptic, record.id)
+
+
+def _problem(
+    fault: DataError | str, kind: str, path: Path, image: int | str | None = None
+) -> Problem:
+    return Problem(message=str(fault), path=path, kind=kind, image=image)
