@@ -75,10 +75,10 @@ class CropViews:
 
     def _view(self, example: Example, box: Box, edge: int, longest: int) -> Example:
         x0, y0, x1, y1 = box
-        view = example.crop(y0, x0, y1 - y0, x1 - x0)
+        view = example.crop(y=y0, x=x0, height=y1 - y0, width=x1 - x0)
         if edge <= 0:
             return view
-        return view.resize(*shortest_edge(y1 - y0, x1 - x0, edge, longest))
+        return view.resize(*shortest_edge(y1 - y0, x1 - x0, edge=edge, longest=longest))
 
 
 def _sample(

@@ -54,6 +54,7 @@ class Augmented:
     def _look(
         self, image: np.ndarray, record: Record, size: int, mirrored: bool
     ) -> tuple[Outputs, Batch, bool]:
-        sample = test_sample(np.ascontiguousarray(image), record, size, self.max_size)
+        pixels = np.ascontiguousarray(image)
+        sample = test_sample(pixels, record, min_size=size, max_size=self.max_size)
         look = Batch.collate([sample])
         return self.task.infer(look, self.device), look, mirrored

@@ -97,7 +97,9 @@ def random_crop(cfg: Config) -> RandomCrop | None:
 def _large_scale_jitter(cfg: Config) -> list[Transform]:
     size, data = cfg.INPUT.IMAGE_SIZE, cfg.INPUT
     flip: list[Transform] = [RandomFlip()] if flips(cfg) else []
-    jitter = ResizeScale(data.MIN_SCALE, data.MAX_SCALE, size, size)
+    jitter = ResizeScale(
+        min_scale=data.MIN_SCALE, max_scale=data.MAX_SCALE, height=size, width=size
+    )
     return [*flip, jitter, FixedSizeCrop((size, size))]
 
 

@@ -35,7 +35,7 @@ from segcore.structures import Record
 
 LSJ: list[Transform] = [
     RandomFlip(),
-    ResizeScale(0.1, 2.0, 1024, 1024),
+    ResizeScale(min_scale=0.1, max_scale=2.0, height=1024, width=1024),
     FixedSizeCrop((1024, 1024)),
 ]
 ADE_SIZES = tuple(int(x * 0.1 * 512) for x in range(5, 21))

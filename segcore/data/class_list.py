@@ -53,12 +53,12 @@ def class_list(content: Any, where: str) -> ClassList:
         raise _no_names(content, where)
     if wrong := [n for n in names if not isinstance(n, str | int | float) or n == ""]:
         raise DataError(f"{where}: {wrong[0]!r:.80} is no class name; expected a text")
-    found = {
+    given = {
         key: typed(content, key, kind, "the class list", where)
         for key, kind in KINDS.items()
         if content.get(key) is not None or key == "ignore_label" in content
     }
-    classes = ClassList(tuple(str(name) for name in names), **found)
+    classes = ClassList(tuple(str(name) for name in names), **given)
     _check(classes, where)
     return classes
 
@@ -74,7 +74,7 @@ def is_color(value: Any) -> bool:
 
 def _no_names(content: Any, where: str) -> DataError:
     return DataError(
-        f"{where}: `classes` must be a list of names, or have `names`; found {content!r:.80}"
+        f"{where}: `classes` must be a list of names, or have `names`; it is {content!r:.80}"
     )
 
 
@@ -106,13 +106,13 @@ def _label(value: Any) -> int:
 def _label_map(value: Any) -> dict[int, int] | None:
     if not isinstance(value, dict):
         raise ValueError("{pixel value: class}")
-    found: dict[int, int] = {}
+    labels: dict[int, int] = {}
     for key, label in value.items():  # JSON writes keys as texts
         number = _label(int(key) if isinstance(key, str) and key.isdecimal() else key)
         if number < 0:
             raise ValueError("pixel values from 0")
-        found[number] = whole(label)
-    return found or None
+        labels[number] = whole(label)
+    return labels or None
 
 
 def _frequencies(value: Any) -> tuple[str, ...]:

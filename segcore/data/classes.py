@@ -24,16 +24,16 @@ def metadata_of(entry: Entry) -> Metadata:
     K = len(classes.names)
     ids = classes.ids or tuple(range(format.first_id, format.first_id + K))
     return Metadata(
-        entry.name,
-        classes.names,
-        ids,
-        _things(entry, classes, ids),
-        classes.colors or _hues(K),
-        classes.ignore_label,
-        classes.label_map,
-        _evaluators(entry),
-        _boundary_dilation(entry),
-        classes.frequencies or (),
+        name=entry.name,
+        classes=classes.names,
+        dataset_ids=ids,
+        is_thing=_things(entry, classes, ids),
+        colors=classes.colors or _hues(K),
+        ignore_label=classes.ignore_label,
+        label_map=classes.label_map,
+        evaluators=_evaluators(entry),
+        boundary_dilation=_boundary_dilation(entry),
+        frequencies=classes.frequencies or (),
     )
 
 

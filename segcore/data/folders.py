@@ -15,7 +15,7 @@ EXACT_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 def image_folder(path: Path) -> Path:
     """Where images lie: a folder, or a place inside a zip file.
 
-    `train2017.zip` may hold the images themselves or a single folder of them; it is also found
+    `train2017.zip` may hold the images themselves or a single folder of them; it also counts
     where `train2017` is asked for.
     """
     if path.is_dir():
@@ -62,7 +62,7 @@ def images_by_stem(folder: Path) -> dict[str, list[Path]]:
     return images
 
 
-def pairs_by_stem(labels: Path, images: Path, problem: Report) -> dict[str, tuple[Path, Path]]:
+def pairs_by_stem(*, labels: Path, images: Path, problem: Report) -> dict[str, tuple[Path, Path]]:
     """Label image and photograph by their stem; where both lie in one folder, labels are no JPEGs.
 
     Every label image must have one photograph; photographs without labels are left alone.

@@ -32,62 +32,67 @@ class Failure:
     message: str
 
 
-def _epoch(count: int, seed: int, epoch: int, repeats: np.ndarray | None) -> np.ndarray:
-    """Indices in the order of one epoch; a record of factor 2.3 is there twice or three times."""
-    rng = np.random.default_rng((seed, epoch))
-    if repeats is None:
-        return rng.permutation(count)
-    whole = np.floor(repeats)
-    times = whole + (rng.random(count) < repeats - whole)
-    return rng.permutation(np.repeat(np.arange(count), times.astype(np.int64)))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Which record comes when.
 
+    Args:
+        count: of the records.
+        wide: (count,) whether a record's image is; then all of a batch are, or none.
+        repeats: (count,) from 1: how often each record is seen in an epoch, in the mean.
+    """
 
-def stream(
-    count: int, seed: int, rank: int, world_size: int, repeats: np.ndarray | None = None
-) -> Iterator[tuple[int, int]]:
-    """Endless (place in the stream, record index) of one rank: seeded permutations, strided."""
-    place = rank
-    first, epoch = 0, 0  # place where the epoch begins
-    order = _epoch(count, seed, epoch, repeats)
-    while True:
-        while place >= first + len(order):
-            first, epoch = first + len(order), epoch + 1
-            order = _epoch(count, seed, epoch, repeats)
-        yield place, int(order[place - first])
-        place += world_size
+    count: int
+    batch_size: int
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+    wide: Sequence[bool] | None = None
+    repeats: np.ndarray | None = None
 
+    def stream(self) -> Iterator[tuple[int, int]]:
+        """Endless (place in the stream, record index): seeded permutations, strided by rank."""
+        place, first, epoch = self.rank, 0, 0  # first: place where the epoch begins
+        order = self._epoch(epoch)
+        while True:
+            while place >= first + len(order):
+                first, epoch = first + len(order), epoch + 1
+                order = self._epoch(epoch)
+            yield place, int(order[place - first])
+            place += self.world_size
 
-def batch_plan(
-    wide: Sequence[bool] | None,
-    count: int,
-    batch_size: int,
-    seed: int,
-    rank: int,
-    world_size: int,
-    repeats: np.ndarray | None = None,
-) -> Iterator[list[tuple[int, int]]]:
-    """Endless batches of (place, index); with `wide`, all of a batch are wide or none is."""
-    buckets: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
-    for place, index in stream(count, seed, rank, world_size, repeats):
-        bucket = buckets[bool(wide[index]) if wide is not None else False]
-        bucket.append((place, index))
-        if len(bucket) == batch_size:
-            yield list(bucket)
-            bucket.clear()
+    def _epoch(self, epoch: int) -> np.ndarray:
+        """Indices in the order of one epoch; a record of factor 2.3 is there two or three times."""
+        rng = np.random.default_rng((self.seed, epoch))
+        if self.repeats is None:
+            return rng.permutation(self.count)
+        whole = np.floor(self.repeats)
+        times = whole + (rng.random(self.count) < self.repeats - whole)
+        return rng.permutation(np.repeat(np.arange(self.count), times.astype(np.int64)))
+
+    def batches(self) -> Iterator[list[tuple[int, int]]]:
+        """Endless batches of the stream."""
+        buckets: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
+        for place, index in self.stream():
+            bucket = buckets[bool(self.wide[index]) if self.wide is not None else False]
+            bucket.append((place, index))
+            if len(bucket) == self.batch_size:
+                yield list(bucket)
+                bucket.clear()
 
 
 class _TrainStream(IterableDataset[Any]):
     """Batches of one rank; worker w of n makes every n-th, so their order is the plan's."""
 
     def __init__(
-        self, records: Sequence[Record], views: ViewSampler, plan: tuple[Any, ...], start: int
+        self, records: Sequence[Record], views: ViewSampler, plan: Plan, start: int
     ) -> None:
         self.records, self.views, self.plan, self.start = records, views, plan, start
 
     def __iter__(self) -> Iterator[Batch | Failure]:
         worker = get_worker_info()
         number, total = (worker.id, worker.num_workers) if worker else (0, 1)
-        for i, batch in enumerate(batch_plan(*self.plan)):
+        for i, batch in enumerate(self.plan.batches()):
             if i >= self.start and (i - self.start) % total == number:
                 try:
                     yield Batch.collate([self._sample(*each) for each in batch])
@@ -96,9 +101,8 @@ class _TrainStream(IterableDataset[Any]):
 
     def _sample(self, place: int, index: int):
         """The record at `index`; where nothing of it can be used, the ones after it."""
-        seed = self.plan[3]
         for step in range(MAX_EMPTY):
-            rng = np.random.default_rng((seed, place, step))
+            rng = np.random.default_rng((self.plan.seed, place, step))
             record = self.records[(index + step) % len(self.records)]
             sample = self.views(record, rng)
             if sample is not None:
@@ -132,7 +136,15 @@ def train_loader(
         raise DataError("the training set has no image with a usable annotation")
     grouped = group_by_aspect and batch_size > 1
     wide = (records.sizes[:, 1] > records.sizes[:, 0]).tolist() if grouped else None
-    plan = (wide, len(records), batch_size, seed, rank, world_size, repeats)
+    plan = Plan(
+        count=len(records),
+        batch_size=batch_size,
+        seed=seed,
+        rank=rank,
+        world_size=world_size,
+        wide=wide,
+        repeats=repeats,
+    )
     loader = _loader(_TrainStream(records, views, plan, start), num_workers)
     return _unpacked(loader)
 
@@ -178,14 +190,6 @@ class TestLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         return _unpacked(_loader(self.stream, self.num_workers))
-
-
-def test_loader(records: Sequence[Record], views: ViewSampler, **options: int) -> TestLoader:
-    """See TestLoader."""
-    return TestLoader(records, views, **options)
-
-
-test_loader.__test__ = False  # type: ignore[attr-defined]
 
 
 def _loader(dataset: IterableDataset[Any], num_workers: int) -> DataLoader[Any]:

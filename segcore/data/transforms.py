@@ -17,7 +17,7 @@ from PIL import Image
 PAD = 128  # grey of padded image area
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
     """Where the pixels of one axis come from."""
 
@@ -29,7 +29,8 @@ class Axis:
     @classmethod
     def whole(cls, length: int) -> Axis:
         """The axis as it is in the file."""
-        return cls(np.arange(length), np.arange(length), 1.0, 0.0)
+        index = np.arange(length)
+        return cls(pixels=index, labels=index, scale=1.0, shift=0.0)
 
     def resize(self, new: int) -> Axis:
         """Nearest neighbours. Upstream resizes ids (uint8) with Pillow and labels with torch,
@@ -42,19 +43,25 @@ class Axis:
         at_centre, at_left = (np.minimum(index, old - 1) for index in (centre, left))
         ratio = new / old
         return Axis(
-            self.pixels[at_centre], self.labels[at_left], self.scale * ratio, self.shift * ratio
+            pixels=self.pixels[at_centre],
+            labels=self.labels[at_left],
+            scale=self.scale * ratio,
+            shift=self.shift * ratio,
         )
 
     def crop(self, start: int, stop: int) -> Axis:
         """Output pixels start..stop-1."""
-        return Axis(
-            self.pixels[start:stop], self.labels[start:stop], self.scale, self.shift - start
-        )
+        pixels, labels = self.pixels[start:stop], self.labels[start:stop]
+        return replace(self, pixels=pixels, labels=labels, shift=self.shift - start)
 
     def flip(self) -> Axis:
         """Mirrored."""
-        length = len(self.pixels)
-        return Axis(self.pixels[::-1], self.labels[::-1], -self.scale, length - self.shift)
+        return Axis(
+            pixels=self.pixels[::-1],
+            labels=self.labels[::-1],
+            scale=-self.scale,
+            shift=len(self.pixels) - self.shift,
+        )
 
     def pad(self, new: int) -> Axis:
         """Nothing, after the end."""
@@ -85,7 +92,7 @@ class Example:
             image = np.asarray(resized)
         return replace(self, image=image, y=self.y.resize(height), x=self.x.resize(width))
 
-    def crop(self, y: int, x: int, height: int, width: int) -> Example:
+    def crop(self, *, y: int, x: int, height: int, width: int) -> Example:
         """The window at (y, x)."""
         image = self.image[y : y + height, x : x + width]
         return replace(self, image=image, y=self.y.crop(y, y + height), x=self.x.crop(x, x + width))
@@ -97,7 +104,7 @@ class Example:
         image[:h, :w] = self.image
         return replace(self, image=image, y=self.y.pad(height), x=self.x.pad(width))
 
-    def read(self, maps: np.ndarray, fill: int, labels: bool = False) -> np.ndarray:
+    def read(self, maps: np.ndarray, fill: int, *, labels: bool = False) -> np.ndarray:
         """A map (H0, W0) of the file, seen through the window: (H, W)."""
         rows, columns = (self.y.labels, self.x.labels) if labels else (self.y.pixels, self.x.pixels)
         seen = maps[rows[:, None], columns]
@@ -105,7 +112,7 @@ class Example:
         return np.where(outside, np.asarray(fill, maps.dtype), seen) if outside.any() else seen
 
 
-def shortest_edge(height: int, width: int, edge: int, longest: int) -> tuple[int, int]:
+def shortest_edge(height: int, width: int, *, edge: int, longest: int) -> tuple[int, int]:
     """New size with the given shorter edge, unless the longer one would pass `longest`.
 
     0 as the shorter edge keeps the size, as in detectron2.
@@ -130,7 +137,7 @@ class ResizeShortestEdge:
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         edge = int(self.sizes[int(rng.integers(len(self.sizes)))])
         h, w = example.image.shape[:2]
-        return example.resize(*shortest_edge(h, w, edge, self.max_size))
+        return example.resize(*shortest_edge(h, w, edge=edge, longest=self.max_size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,19 +167,19 @@ class RandomCrop:
             h, w = (min(a, b) for a, b in zip(self.size, example.image.shape[:2], strict=True))
             y = int(rng.integers(example.image.shape[0] - h + 1))
             x = int(rng.integers(example.image.shape[1] - w + 1))
-            window = example.crop(y, x, h, w)
+            window = example.crop(y=y, x=x, height=h, width=w)
             if tries == 1 or self._mixed(window):
                 break
         return window  # the last try counts, mixed or not
 
     def _mixed(self, window: Example) -> bool:
         assert window.semantic is not None
-        found = window.read(window.semantic, -1, labels=True)
-        counts = np.unique(found[found >= 0], return_counts=True)[1]
+        labels = window.read(window.semantic, -1, labels=True)
+        counts = np.unique(labels[labels >= 0], return_counts=True)[1]
         return len(counts) > 1 and counts.max() < counts.sum() * self.max_area
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResizeScale:
     """Large-scale jitter: fit into the target times a random factor."""
 
@@ -199,7 +206,7 @@ class FixedSizeCrop:
         room = [max(a - b, 0) for a, b in zip(example.image.shape[:2], self.size, strict=True)]
         y, x = (int(np.round(r * u)) for r in room)
         h, w = (min(a, b) for a, b in zip(example.image.shape[:2], self.size, strict=True))
-        return example.crop(y, x, h, w).pad(*self.size)
+        return example.crop(y=y, x=x, height=h, width=w).pad(*self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,4 +217,4 @@ class PadTo:
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         h, w = (min(edge, self.side) for edge in example.image.shape[:2])
-        return example.crop(0, 0, h, w).pad(self.side, self.side)
+        return example.crop(y=0, x=0, height=h, width=w).pad(self.side, self.side)

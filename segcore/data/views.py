@@ -30,7 +30,7 @@ from segcore.structures import (
 
 logger = logging.getLogger(__name__)
 
-_told: set[str] = set()  # warnings that need no second time
+_warned: set[str] = set()  # warnings that need no second time
 
 Transform = Callable[[Example, np.random.Generator], Example]
 
@@ -97,13 +97,13 @@ class StillViews:
 
     def test(self, image: np.ndarray, record: Record) -> Sample:
         """The whole image at its test size, without targets."""
-        return test_sample(image, record, self.min_size, self.max_size)
+        return test_sample(image, record, min_size=self.min_size, max_size=self.max_size)
 
 
-def test_sample(image: np.ndarray, record: Record, min_size: int, max_size: int) -> Sample:
+def test_sample(image: np.ndarray, record: Record, *, min_size: int, max_size: int) -> Sample:
     """A whole image (H, W, 3) uint8 RGB at its test size, without targets."""
     if min_size > 0:
-        height, width = shortest_edge(image.shape[0], image.shape[1], min_size, max_size)
+        height, width = shortest_edge(*image.shape[:2], edge=min_size, longest=max_size)
         image = Example.whole(image).resize(height, width).image
     return _sample(image, None, record)
 
@@ -150,20 +150,20 @@ def segments_in(
         elif whole is not None and isinstance(segment.shape, PngId):
             lost += not (whole == segment.shape.id).any()
     if lost:
-        _tell_lost(f"{lost} of the {len(segments)} segments", frame)
+        _warn_lost(f"{lost} of the {len(segments)} segments", frame)
     return shown, shapes
 
 
-def _tell_lost(what: str, frame: Frame) -> None:
+def _warn_lost(what: str, frame: Frame) -> None:
     """Once in a process: there may be thousands."""
-    if not _told:
+    if not _warned:
         logger.warning(
             "%s: has no pixel of %s that its annotation lists; they are left out, here and in other"
-            " images (said once; tools/check_data.py counts them)",
+            " images (said once; `segcore doctor` lists them)",
             frame.panoptic,
             what,
         )
-        _told.add("lost segments")
+        _warned.add("lost segments")
 
 
 def _mask(segment: Segment, record: Record, example: Example, ids: np.ndarray | None) -> np.ndarray:

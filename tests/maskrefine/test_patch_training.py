@@ -25,7 +25,7 @@ from maskrefine.patch_training import (
 )
 from maskrefine.refine_files import read_predictions
 from maskrefine.truth import match_instances
-from segcore.data.loader import test_loader
+from segcore.data.loader import TestLoader
 from segcore.data.store import Records
 from segcore.engine.evaluate import evaluate
 from segcore.engine.launch import launch
@@ -123,7 +123,7 @@ def test_the_trainer_learns_from_a_store(store):
     task = patch_task(quick_network(), PatchViews(input_size=32))
 
     def score():
-        loader = test_loader(stored, task.views, batch_size=8)
+        loader = TestLoader(stored, task.views, batch_size=8)
         return evaluate(task, loader, [PatchEvaluator()], fabric)
 
     before = score()

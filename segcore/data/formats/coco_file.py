@@ -101,10 +101,12 @@ class CocoFile:
     def _add(self, entry: Any) -> None:
         try:
             values = self._values(entry)
-            what = f"{self._what} {values[0]}"
+            what = named(self._what, values[0])
             image = typed(entry, "image_id", identity, what, self.path)
         except DataError as fault:
-            self.report(str(fault), "annotation entry", annotation=number_of(entry))
+            image = id_in(entry, "image_id")
+            number = id_in(entry, "id")
+            self.report(str(fault), "annotation entry", image=image, annotation=number)
             return
         self._image.append(self._numbers.setdefault(image, len(self._numbers)))
         self._buffer += marshal.dumps(values)
@@ -112,7 +114,7 @@ class CocoFile:
 
     def _report_unlisted(self, image: ImageId) -> None:
         for number, *_ in self.annotations(image):
-            what = f"{self.path}: {self._what} {number}"
+            what = f"{self.path}: {named(self._what, number)}"
             message = f"{what} belongs to image {image}, which is not listed"
             self.report(message, "unlisted image", image=image, annotation=number)
 
@@ -141,10 +143,15 @@ class CocoFile:
         return [self._read(i) for i in self._order[low:high].tolist()]
 
 
-def number_of(entry: Any) -> int | str:
-    """The id of an annotation, which many a file leaves out."""
-    number = entry.get("id") if isinstance(entry, dict) else None
-    return number if isinstance(number, int | str) else "?"
+def id_in(entry: Any, key: str) -> int | str | None:
+    """An id, if the entry has one; that of an annotation is left out in many a file."""
+    number = entry.get(key) if isinstance(entry, dict) else None
+    return number if isinstance(number, int | str) else None
+
+
+def named(what: str, number: int | str | None) -> str:
+    """An entry in a message: "annotation 17"."""
+    return f"{what} {'?' if number is None else number}"
 
 
 def _edge(value: Any) -> int:

@@ -13,7 +13,8 @@ from segcore.data.formats.coco_file import (
     CocoFile,
     ImageId,
     class_of,
-    number_of,
+    id_in,
+    named,
     unknown_category,
 )
 from segcore.data.formats.coco_head import (
@@ -68,8 +69,8 @@ def values_of(path: Path) -> Callable[[Any], tuple[Any, ...]]:
     """Of an annotation: its number, category, shape, whether it is a crowd, its area."""
 
     def values(entry: Any) -> tuple[Any, ...]:
-        number = number_of(entry)
-        what = f"annotation {number}" if isinstance(entry, dict) else "an annotation"
+        number = id_in(entry, "id")
+        what = named("annotation", number) if isinstance(entry, dict) else "an annotation"
         category = typed(entry, "category_id", whole, what, path)
         shape = get(entry, "segmentation", what, path)
         crowd = typed(entry, "iscrowd", flag, what, path, default=False)
@@ -85,7 +86,7 @@ class _Segments:
     content: CocoFile
     metadata: Metadata
     known: dict[int, int] = field(init=False)
-    compressed: list[tuple[Rle, ImageId, int | str]] = field(default_factory=list[Any])
+    compressed: list[tuple[Rle, ImageId, int | str | None]] = field(default_factory=list[Any])
     shapeless: int = 0
 
     def __post_init__(self) -> None:
@@ -95,7 +96,7 @@ class _Segments:
         """Those of an image, in the file's order."""
         path, segments = self.content.path, []
         for number, category, value, crowd, area in self.content.annotations(image):
-            what = f"annotation {number}"
+            what = named("annotation", number)
             if category not in self.known:
                 where = f"{path}: {what} of image {image}"
                 message = unknown_category(category, where, self.metadata)
@@ -124,7 +125,7 @@ class _Segments:
         broken: set[int] = set()
         for (rle, image, number), fault in zip(self.compressed, faults(texts, sizes), strict=True):
             if fault:
-                message = f"{self.content.path}: annotation {number} has {fault}"
+                message = f"{self.content.path}: {named('annotation', number)} has {fault}"
                 self.content.report(message, "segmentation", image=image, annotation=number)
                 broken.add(id(rle))
         self.compressed.clear()

@@ -44,13 +44,13 @@ class Format:
         recognises: whether a data set given by its path is of this format; never raises.
         images_beside: the folder of images of a data set given by its path alone; DataError
             names the places that were tried.
-        evaluators: what such a data set can be judged by, unless its entry says otherwise.
+        evaluators: what such a data set can be evaluated by, unless its entry says otherwise.
         classes: as the data set's own files have them; None: the catalogue entry must list them.
         annotated: whether there is any truth to compare with, asked only where `classes` is; None:
             there always is.
         more: keys of further paths that a catalogue entry may have.
         first_id: of the classes in the files, where no list says it.
-        things: whether objects are told apart, where no list says it.
+        things: whether objects are kept apart, where no list says it.
         write: the inverse of `read`, into a folder; None: not offered.
     """
 

@@ -26,7 +26,7 @@ CLASS_FILES = ("classes.json", "classes.yaml")
 def read_folder(source: Source, metadata: Metadata) -> Iterator[Record]:
     """A folder of images and one of label images with the same stems."""
     labels = folder_of(source.annotations, "folder of label images")
-    pairs = pairs_by_stem(labels, image_folder(source.images), source.problem)
+    pairs = pairs_by_stem(labels=labels, images=image_folder(source.images), problem=source.problem)
     sizes = image_sizes([image for _, image in pairs.values()], source.problem)
     for (stem, (label, image)), size in zip(pairs.items(), sizes, strict=True):
         if size is not None:

@@ -44,7 +44,7 @@ def read_object(path: Path, each: Mapping[str, Callable[[Any], None]]) -> dict[s
 
 
 def last_member(path: Path, key: str) -> Any:
-    """The value of the last `key` at the top of a JSON object, found from the file's end.
+    """The value of the last `key` at the top of a JSON object, searched from the file's end.
 
     None where it is not certain: what follows the key must be valid to the very end, so that one
     bracket, the object's own, was open before it.
@@ -77,20 +77,20 @@ class _Window:
         if self._peek() != "{":
             self._value()
             raise _NoObject
-        found: dict[str, Any] = {}
+        members: dict[str, Any] = {}
         for _ in self._elements("{", "}"):
             key = self._value()
             self._step(":")
             if key in each and self._peek() == "[":
-                found[key] = 0
+                members[key] = 0
                 for _ in self._elements("[", "]"):
                     each[key](self._value())
-                    found[key] += 1
+                    members[key] += 1
             else:
-                found[key] = self._value()
+                members[key] = self._value()
         if self._peek():
             raise self._error("more follows the object's end")
-        return found
+        return members
 
     def _elements(self, opening: str, closing: str):
         """Stops where each element starts."""
@@ -122,7 +122,8 @@ class _Window:
         if self.here < len(self.text) and (sign := self.text[self.here]) > " ":
             return sign
         while True:
-            self.here = BLANK.match(self.text, self.here).end()  # type: ignore[union-attr]
+            if blank := BLANK.match(self.text, self.here):
+                self.here = blank.end()
             if self.here < len(self.text):
                 return self.text[self.here]
             if not self._more():

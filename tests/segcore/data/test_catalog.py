@@ -1,6 +1,8 @@
 """Names of data sets: the catalogue, the user's own, and paths."""
 
+import io
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -146,7 +148,7 @@ def test_unknown_names_get_the_nearest_ones(tmp_path):
         Catalog(Path()).metadata(f"{tmp_path}/gone.json")
 
 
-def test_images_are_found_or_the_places_are_listed(tmp_path):
+def test_images_beside_annotations_or_the_places_that_were_tried(tmp_path):
     make_dataset(tmp_path)
     (tmp_path / "images").rename(tmp_path / "photographs")
     with pytest.raises(DataError, match=r"tried .*/instances, .*/images.*instances\.json@IMAGES"):
@@ -184,6 +186,43 @@ def test_classes_beside_label_images(tmp_path):
     assert (metadata.classes[2], metadata.ignore_label) == ("ground", 7)
     assert metadata.colors == ((1, 2, 3),) * 3
     assert not any(metadata.is_thing)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """How often each file is opened from now on."""
+    counts, really = Counter(), io.open
+
+    def counted(file, *args, **options):
+        counts[str(file)] += 1
+        return really(file, *args, **options)
+
+    monkeypatch.setattr(io, "open", counted)  # which pathlib calls
+    return counts
+
+
+def test_a_catalogue_reads_each_file_once(tmp_path, opened):
+    make_dataset(tmp_path)
+    content = (tmp_path / "tiny.yaml").read_text()
+    truth = "panoptic: panoptic, instances: instances.json}"
+    (tmp_path / "tiny.yaml").write_text(content.replace("panoptic: panoptic}", truth))
+    catalog = Catalog(tmp_path, [tmp_path / "tiny.yaml"])
+    opened.clear()
+    for _ in range(3):
+        assert {"tiny_panoptic", "coco_2017_val"} <= set(catalog.names())
+        for name in ("tiny_panoptic", "tiny_semantic"):
+            assert catalog.metadata(name) is catalog.metadata(name)
+            assert catalog.records(name) is catalog.records(name)
+            assert catalog.entry(name) is catalog.entry(name)
+        truth = catalog.truth("tiny_panoptic")
+        assert truth is not None and truth(catalog.records("tiny_panoptic")[0]).id == 0
+        assert catalog.truth("tiny_semantic") is None
+    assert opened[f"{tmp_path}/tiny.yaml"] == 1
+    assert opened[f"{tmp_path}/panoptic.json"] == 2  # its classes, then its records
+    assert opened[f"{tmp_path}/instances.json"] == 1
+    assert {name: n for name, n in opened.items() if n > 1 and name.endswith(".yaml")} == {}
+    assert catalog.read("tiny_panoptic") is not catalog.records("tiny_panoptic")
+    assert opened[f"{tmp_path}/panoptic.json"] == 3
 
 
 def test_a_changed_file_is_read_again(tmp_path):

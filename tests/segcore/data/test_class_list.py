@@ -47,9 +47,13 @@ def test_mistakes_raise(more, message):
 
 def test_all_that_may_be_said():
     full = {"classes": ["a", 2], "ids": [5, 7.0], "things": [7], "palette": [[0, 1, 2]] * 2}
-    found = class_list(full | {"ignore_index": 0, "label_map": {"9": 1}}, "x")
-    assert (found.names, found.ids, found.things) == (("a", "2"), (5, 7), {7})
-    assert (found.colors, found.ignore_label, found.label_map) == (((0, 1, 2),) * 2, 0, {9: 1})
+    classes = class_list(full | {"ignore_index": 0, "label_map": {"9": 1}}, "x")
+    assert (classes.names, classes.ids, classes.things) == (("a", "2"), (5, 7), {7})
+    assert (classes.colors, classes.ignore_label, classes.label_map) == (
+        ((0, 1, 2),) * 2,
+        0,
+        {9: 1},
+    )
     assert class_list(["a"], "x").ignore_label == 255
 
 

@@ -222,5 +222,5 @@ def test_dots_in_the_names_of_panoptic_images(tiny, tmp_path):
         (tmp_path / "panoptic" / name).touch()
     (tmp_path / "panoptic.json").write_text(json.dumps(content))
     _, records = load(f"{tmp_path}/panoptic.json@{tiny}/images")
-    found = [r.frames[0].panoptic.name for r in records[: len(names)]]
-    assert found == list(names.values())
+    pngs = [r.frames[0].panoptic.name for r in records[: len(names)]]
+    assert pngs == list(names.values())

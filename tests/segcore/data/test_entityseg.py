@@ -53,7 +53,7 @@ def test_names_of_the_catalogue():
         load("entityv2_entity_val_all")
 
 
-def test_entities_need_no_annotation_to_be_found(root):
+def test_entities_need_no_annotation_file(root):
     opts = ["ENTITY.ENABLE", "true", "MODEL.META_ARCHITECTURE", "CropFormer"]
     opts += ["ENTITY.FUSE_ENC_HIDDIEN_DIM", "32", "ENTITY.FUSE_ENC_NHEADS", "4"]
     opts += ["DATASETS.TRAIN", "[entityv2_entity_train_01]"]

@@ -22,9 +22,9 @@ def test_pieces_make_the_whole(tmp_path, monkeypatch, chunk):
     path.write_text(TEXT, encoding="utf-8")
     whole, pieces = json.loads(TEXT), []
     assert read_object(path, {}) == whole
-    found = read_object(path, {"a": pieces.append, "e": pieces.append, "n": pieces.append})
+    members = read_object(path, {"a": pieces.append, "e": pieces.append, "n": pieces.append})
     assert pieces == whole["a"]
-    assert found == whole | {"a": 4, "e": 0}
+    assert members == whole | {"a": 4, "e": 0}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What label images and panoptic PNGs may hold, and how the rest is told."""
+"""What label images and panoptic PNGs may hold, and what the rest raises."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ def test_values_are_classes(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("pixels", "found"),
+    ("pixels", "values"),
     [
         (VALUES.astype(np.uint8) + 1, "3"),  # counted from 1; 255 becomes 0
         (np.where(VALUES == 255, 254, VALUES).astype(np.uint8), "254"),
@@ -43,11 +43,9 @@ def test_values_are_classes(tmp_path, kind):
         (np.arange(20, 40, dtype=np.uint8).reshape(4, 5), "20, 21, 22, 23, 24, ..."),
     ],
 )
-def test_values_that_are_no_class_raise(tmp_path, pixels, found):
-    told = (
-        rf"x\.tif: \d+ pixels have a value that is no class: {found}; mine has 3 classes.*label_map"
-    )
-    with pytest.raises(DataError, match=told):
+def test_values_that_are_no_class_raise(tmp_path, pixels, values):
+    message = rf"x\.tif: \d+ pixels have a value that is no class: {values}; mine has 3 .*label_map"
+    with pytest.raises(DataError, match=message):
         classes(tmp_path, pixels, name="x.tif")
 
 
@@ -61,9 +59,9 @@ def test_a_label_map_ignores_what_it_does_not_name(tmp_path):
 def test_evaluation_raises_too(tmp_path):
     Image.fromarray(np.full((2, 3), 3, np.uint8)).save(tmp_path / "x.png")
     record = Record(0, (2, 3), (Frame(Path("x.jpg"), semantic=tmp_path / "x.png"),))
-    found = Result(semantic=torch.zeros(2, 3, dtype=torch.int16))
+    result = Result(semantic=torch.zeros(2, 3, dtype=torch.int16))
     with pytest.raises(DataError, match="no class: 3"):
-        SemanticEvaluator(THREE).update(found, record)
+        SemanticEvaluator(THREE).update(result, record)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +106,7 @@ def test_grey_with_alpha_raises(tmp_path):
 
 
 def test_ids_that_are_not_in_the_png(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(views, "_told", set())
+    monkeypatch.setattr(views, "_warned", set())
     ids = np.array([[1, 1, 1], [2, 2, 9]], np.uint8)
     for _ in range(2):
         targets = sample(frame(tmp_path, ids, 1, 2, 5, 6)).targets
@@ -130,10 +128,10 @@ def test_doctor_reads_labels(tmp_path, root):
     Image.fromarray(png).save(tmp_path / "panoptic/00.png")
     names = [str(tmp_path / "labels"), str(tmp_path / "panoptic.json")]
     command = [sys.executable, str(root / "tools/check_data.py"), *names]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert told.returncode == 1, told.stderr
-    assert "labels/01.png: 80 pixels have a value that is no class: 3" in told.stdout
-    assert "panoptic/00.png: has no pixel of 1 of 3 segments" in told.stdout
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1, run.stderr
+    assert "labels/01.png: 80 pixels have a value that is no class: 3" in run.stdout
+    assert "panoptic/00.png: has no pixel of 1 of 3 segments" in run.stdout
 
 
 def test_real_label_images_hold_classes(shared_data):

@@ -10,7 +10,7 @@ from loading import load
 from tiny import make_dataset
 
 from segcore.data.color import ColorSSD
-from segcore.data.loader import TestLoader, batch_plan, train_loader
+from segcore.data.loader import Plan, TestLoader, train_loader
 from segcore.data.transforms import (
     RandomCrop,
     RandomFlip,
@@ -40,11 +40,14 @@ def test_same_batches_for_any_number_of_workers_and_after_a_resume(tiny):
 
 
 def test_ranks_share_an_epoch_without_overlap():
-    plans = [batch_plan(None, 10, 1, 3, rank, 2) for rank in (0, 1)]
+    plans = [
+        Plan(count=10, batch_size=1, seed=3, rank=rank, world_size=2).batches() for rank in (0, 1)
+    ]
     seen = [next(plan)[0][1] for _ in range(5) for plan in plans]
     assert sorted(seen) == list(range(10))
     wide = [i % 2 == 0 for i in range(10)]
-    for batch, _ in zip(batch_plan(wide, 10, 2, 0, 0, 1), range(20), strict=False):
+    plan = Plan(count=10, batch_size=2, seed=0, wide=wide)
+    for batch, _ in zip(plan.batches(), range(20), strict=False):
         assert len({wide[i] for _, i in batch}) == 1
 
 

@@ -44,12 +44,12 @@ def test_real_instances_match_pycocotools(shared_data):
         parts = coco_mask.frPyObjects(entry["segmentation"], *size[entry["image_id"]])
         rle = coco_mask.merge(parts) if isinstance(parts, list) else parts
         expected.append((entry["image_id"], bytes(rle["counts"])))
-    found = [
+    rles = [
         (r.id, bytes(masks.to_rle(s, r.frames[0], r.size)["counts"]))
         for r in records
         for s in r.frames[0].segments
     ]
-    assert sorted(found) == sorted(expected) and len(found) == 476
+    assert sorted(rles) == sorted(expected) and len(rles) == 476
 
 
 @pytest.mark.parametrize(

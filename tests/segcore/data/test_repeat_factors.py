@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segcore.data.loader import batch_plan, stream
+from segcore.data.loader import Plan
 from segcore.data.repeat_factors import repeat_factors
 from segcore.data.store import Records
 from segcore.structures import Frame, PngId, Polygons, Record, Segment
@@ -46,8 +46,13 @@ def test_what_is_known_of_absent_classes_is_packed():
     assert Records([record])[0] == record
 
 
+def plan(**options) -> Plan:
+    return Plan(count=10, batch_size=2, seed=3, **options)
+
+
 def seen(count: int, repeats: np.ndarray | None, rank: int = 0, world_size: int = 1):
-    return list(islice(stream(10, 3, rank, world_size, repeats), count))
+    made = plan(rank=rank, world_size=world_size, repeats=repeats)
+    return list(islice(made.stream(), count))
 
 
 def test_each_record_is_seen_as_often_as_its_factor_says():
@@ -78,7 +83,7 @@ def test_ranks_share_the_stream_and_factors_of_one_change_no_count():
 
 def test_batches_of_one_kind_take_repeats():
     repeats, wide = np.linspace(1, 3, 10), [i % 2 == 0 for i in range(10)]
-    batches = list(islice(batch_plan(wide, 10, 2, 3, 0, 1, repeats), 40))
+    batches = list(islice(plan(wide=wide, repeats=repeats).batches(), 40))
     assert all(len({wide[index] for _, index in batch}) == 1 for batch in batches)
     places = sorted(place for batch in batches for place, _ in batch)
     assert dict(seen(90, repeats)).items() >= {

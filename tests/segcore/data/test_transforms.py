@@ -28,15 +28,15 @@ def test_nearest_rules_of_pillow_and_torch():
 
 
 def test_shortest_edge_rounds_half_up():
-    assert shortest_edge(480, 640, 800, 1333) == (800, 1067)
-    assert shortest_edge(1080, 1920, 800, 1333) == (750, 1333)
-    assert shortest_edge(3000, 4000, 800, 1333) == (800, 1067)
+    assert shortest_edge(480, 640, edge=800, longest=1333) == (800, 1067)
+    assert shortest_edge(1080, 1920, edge=800, longest=1333) == (750, 1333)
+    assert shortest_edge(3000, 4000, edge=800, longest=1333) == (800, 1067)
 
 
 def test_sizes_never_vanish_and_0_keeps_them():
-    assert shortest_edge(1, 4000, 800, 1333) == (1, 1333)
-    assert shortest_edge(4000, 1, 800, 1333) == (1333, 1)
-    assert shortest_edge(30, 40, 0, 20) == (30, 40)
+    assert shortest_edge(1, 4000, edge=800, longest=1333) == (1, 1333)
+    assert shortest_edge(4000, 1, edge=800, longest=1333) == (1333, 1)
+    assert shortest_edge(30, 40, edge=0, longest=20) == (30, 40)
     line = Example.whole(np.zeros((1, 4000, 3), np.uint8))
     resized = ResizeShortestEdge((640,), 1333)(line, np.random.default_rng(0))
     assert resized.image.shape == (1, 1333, 3)

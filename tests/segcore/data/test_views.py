@@ -50,7 +50,11 @@ def test_lazy_masks_equal_transforming_whole_masks(shared_data):
     metadata, records = load(
         str(shared_data / "coco_panoptic_200/annotations/panoptic_val2017.json")
     )
-    steps = [RandomFlip(1.0), ResizeScale(0.4, 0.6, 512, 512), FixedSizeCrop((256, 256))]
+    steps = [
+        RandomFlip(1.0),
+        ResizeScale(min_scale=0.4, max_scale=0.6, height=512, width=512),
+        FixedSizeCrop((256, 256)),
+    ]
     record = records[0]
     sample = views_of(metadata, "panoptic", steps=steps)(record, np.random.default_rng(5))
     rng = np.random.default_rng(5)
