@@ -70,15 +70,18 @@ def _text(rle: Rle) -> dict[str, Any]:
 
 
 def _columns(image: int, part: Part, max_dets: int) -> dict[str, Any]:
+    """The best predictions of an image, but for classes of which nothing is known there."""
+    labels = np.array([k for k, _, _ in part.predictions], np.int64)
     scores = np.array([score for _, _, score in part.predictions], np.float64)
     best = np.argsort(-scores, kind="stable")[:max_dets]
+    best = best[np.isin(labels[best], [*part.negatives, *(k for k, _, _, _ in part.truth)])]
     rles = [part.predictions[n][1] for n in best]
     boxes = masks.coco_mask.toBbox(rles) if rles else np.zeros((0, 4))  # (N, 4) x y w h
     return {
         "image_id": image,
         "boxes": np.ascontiguousarray(boxes, np.float64),
         "scores": scores[best],
-        "labels": np.array([part.predictions[n][0] for n in best], np.int64),
+        "labels": labels[best],
         "rles": [{"size": tuple(rle["size"]), "counts": bytes(rle["counts"])} for rle in rles],
     }
 
