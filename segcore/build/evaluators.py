@@ -37,10 +37,18 @@ NEEDS: dict[str, str] = dict.fromkeys(("boundary", "lvis", "cityscapes", "contou
 
 
 def build_evaluators(task: Task, catalog: Catalog, metadata: Metadata) -> list[Evaluator]:
-    """What the data set names, as far as the task makes it; nothing without a truth.
+    """What the data set names, as far as the task makes it; nothing without a truth."""
+    return evaluators_of(task.makes, catalog, metadata)
+
+
+def evaluators_of(makes: tuple[str, ...], catalog: Catalog, metadata: Metadata) -> list[Evaluator]:
+    """What the data set names, as far as results hold it.
 
     Names of the table, or "package.module:factory" of one's own. Names that share a factory
     share an evaluator: truth and predictions are held once.
+
+    Args:
+        makes: as of a Task.
     """
     if not metadata.evaluators:
         logger.info("%s has no annotations: no metrics, predictions alone", metadata.name)
@@ -55,12 +63,12 @@ def build_evaluators(task: Task, catalog: Catalog, metadata: Metadata) -> list[E
             f"{metadata.name}: unknown evaluators {sorted(unknown)}; there are"
             f" {', '.join(EVALUATORS)}, and package.module:factory of your own"
         )
-    named = ("entity",) if "entity" in task.makes else metadata.evaluators
-    kinds = [kind for kind in named if NEEDS.get(kind, kind) in task.makes or ":" in kind]
+    named = ("entity",) if "entity" in makes else metadata.evaluators
+    kinds = [kind for kind in named if NEEDS.get(kind, kind) in makes or ":" in kind]
     if not kinds:
         raise ConfigError(
             f"{metadata.name} is evaluated by {', '.join(metadata.evaluators)}, but the model makes"
-            f" {', '.join(task.makes) or 'nothing'}; for Mask2Former turn on"
+            f" {', '.join(makes) or 'nothing'}; for Mask2Former turn on"
             " MODEL.MASK_FORMER.TEST.SEMANTIC_ON, INSTANCE_ON or PANOPTIC_ON"
         )
     instances = "instance" in {NEEDS.get(kind, kind) for kind in kinds}

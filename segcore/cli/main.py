@@ -129,6 +129,25 @@ def evaluate(**given: Any) -> None:
     run("segcore.cli.evaluate", **given)
 
 
+@main.command(cls=ManyWords)
+@click.argument("predictions", type=FILE)
+@click.argument("name", metavar="DATA_SET")
+@click.option("--evaluators", multiple=True, help="what to measure; default: as the data set says")
+@click.option("--catalogs", type=FILE, multiple=True, help="more catalogue files")
+@click.option("--output", type=FILE, help="a JSON file for the numbers")
+def measure(**given: Any) -> None:
+    """Measure predictions of instances in files.
+
+    PREDICTIONS is a COCO results JSON (list of masks), or a folder in the form of Cityscapes'
+    scripts. DATA_SET is a name of the catalogue, or a path as DATASETS.TEST takes it:
+
+    \b
+    segcore measure coco_instances_results.json lvis_v0.5_val_cocofied
+    segcore measure refined/ cityscapes_fine_instance_seg_val --evaluators cityscapes contour
+    """
+    run("segcore.cli.measure", **given)
+
+
 @main.command(cls=ManyWords, context_settings=FREE)
 @click.option("--input", "inputs", multiple=True, required=True, help="images, globs, directories")
 @click.option("--output", type=FILE, required=True, help="directory for all results")
@@ -198,7 +217,7 @@ def doctor(**given: Any) -> None:
 def prepare(**given: Any) -> None:
     """Make files of a data set that were not published.
 
-    NAME is ade20k_sem_seg, ade20k_ins_seg, ade20k_pan_seg or
+    NAME is ade20k_sem_seg, ade20k_ins_seg, ade20k_pan_seg, cocofied_lvis or
     coco_semantic_annos_from_panoptic_annos; see datasets/README.md.
     """
     run("segcore.cli.prepare", **given)

@@ -80,6 +80,9 @@ def test_several_inputs_are_taken(asked):
     given = asked("doctor", "one", "two", "--catalogs", "a.yaml", "b.yaml")
     assert [path.name for path in given["catalogs"]] == ["a.yaml", "b.yaml"]
     assert given["names"] == ("one", "two")
+    given = asked("measure", "a.json", "coco_2017_val", "--evaluators", "instance", "contour")
+    assert (given["predictions"].name, given["name"]) == ("a.json", "coco_2017_val")
+    assert (given["evaluators"], given["output"]) == (("instance", "contour"), None)
 
 
 @pytest.mark.parametrize(
