@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mask2former.semantic import Scores, class_map, class_scores, late_scores
 from segcore import masks as mask_io
+from segcore.contracts import AugmentedOutputs
 from segcore.nn.resize import Upsampler, budget
 from segcore.structures import (
     Batch,
@@ -65,21 +66,18 @@ class PostProcess:
         return results
 
     @torch.inference_mode()
-    def averaged(self, answers: Sequence[tuple[Outputs, Batch, bool]]) -> Result:
-        """Semantic map of one image that was looked at several times.
-
-        Args:
-            answers: outputs, the batch of one that they come from, and whether it was mirrored.
-        """
-        looks = []
-        for outputs, batch, mirrored in answers:
-            answer, (h, w) = outputs.layers[-1], batch.sizes[0, 0].tolist()
+    def averaged(self, augmented: Sequence[AugmentedOutputs]) -> Result:
+        """Semantic map of one image, from several versions of it."""
+        scores = []
+        for version in augmented:
+            batch, answer = version.batch, version.outputs.layers[-1]
+            h, w = batch.sizes[0, 0].tolist()
             up = Upsampler(
                 (batch.images.shape[-2], batch.images.shape[-1]), (h, w), batch.records[0].size
             )
             probs, masks = answer.logits[0].float().softmax(-1), answer.masks[0, :, 0].float()
-            looks.append((self._scores(probs, masks, up), mirrored))
-        return Result(semantic=class_map(looks))
+            scores.append((self._scores(probs, masks, up), version.mirrored))
+        return Result(semantic=class_map(scores))
 
     def _scores(self, probs: Tensor, masks: Tensor, up: Upsampler) -> Scores:
         late = self.late_resize and up.inside != up.size

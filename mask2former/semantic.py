@@ -26,17 +26,17 @@ class Scores:
         return (self.at(low, high) for low, high in self.bands)
 
 
-def class_map(looks: Sequence[tuple[Scores, bool]]) -> Tensor:
+def class_map(versions: Sequence[tuple[Scores, bool]]) -> Tensor:
     """Best class of the summed scores: (H, W) uint8, or int16 for many classes.
 
     Args:
-        looks: scores at one output size, and whether they are of the mirrored image.
+        versions: scores at one output size, and whether they are of the mirrored image.
     """
-    width = looks[0][0].bands[-1][1]
+    width = versions[0][0].bands[-1][1]
     columns = []
-    for low, high in min((scores.bands for scores, _ in looks), key=lambda bands: bands[0][1]):
+    for low, high in min((scores.bands for scores, _ in versions), key=lambda bands: bands[0][1]):
         total: Tensor | None = None
-        for scores, mirrored in looks:
+        for scores, mirrored in versions:
             part = (
                 scores.at(width - high, width - low).flip(1) if mirrored else scores.at(low, high)
             )

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from segcore.contracts import Task
+from segcore.contracts import AugmentedOutputs, Task
 from segcore.data.views import test_sample
 from segcore.errors import ConfigError
-from segcore.structures import Batch, Outputs, Record, Result
+from segcore.structures import Batch, Record, Result
 
 
 class Augmented:
-    """Results of a batch, from the mean of all looks at each image.
+    """Results of a batch, from the mean over several versions of each image.
 
     As published, an image is first resized to the usual test size and from there to each of
     `sizes`.
@@ -22,7 +22,7 @@ class Augmented:
     Args:
         sizes: shorter edges.
         max_size: of the longer edge.
-        flip: every size is looked at mirrored as well.
+        flip: every size comes mirrored as well.
     """
 
     def __init__(
@@ -32,8 +32,8 @@ class Augmented:
         self.sizes, self.max_size, self.flips = sizes, max_size, (False, True)[: 1 + flip]
         if task.average is None:
             raise ConfigError(
-                "TEST.AUG.ENABLED true is for semantic models; this architecture has no mean over"
-                " several looks at an image"
+                "TEST.AUG.ENABLED true is for semantic models; this architecture does not average"
+                " several versions of an image"
             )
         self.average = task.average
 
@@ -43,18 +43,18 @@ class Augmented:
         for views, sizes, record in zip(batch.images, batch.sizes, batch.records, strict=True):
             h, w = sizes[0].tolist()
             image = views[0, :, :h, :w].permute(1, 2, 0).cpu().numpy()
-            answers = [
-                self._look(image[:, ::-1] if mirrored else image, record, size, mirrored)
+            augmented = [
+                self._outputs(image[:, ::-1] if mirrored else image, record, size, mirrored)
                 for size in self.sizes
                 for mirrored in self.flips
             ]
-            results.append(self.average(answers))
+            results.append(self.average(augmented))
         return results
 
-    def _look(
+    def _outputs(
         self, image: np.ndarray, record: Record, size: int, mirrored: bool
-    ) -> tuple[Outputs, Batch, bool]:
+    ) -> AugmentedOutputs:
         pixels = np.ascontiguousarray(image)
         sample = test_sample(pixels, record, min_size=size, max_size=self.max_size)
-        look = Batch.collate([sample])
-        return self.task.infer(look, self.device), look, mirrored
+        batch = Batch.collate([sample])
+        return AugmentedOutputs(self.task.infer(batch, self.device), batch, mirrored)

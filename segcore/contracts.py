@@ -15,7 +15,14 @@ from torch import Tensor, nn
 
 from segcore.structures import Batch, Metadata, Outputs, Record, Regions, Result, Sample, Targets
 
-Look = tuple[Outputs, Batch, bool]  # of one image; whether it was mirrored
+
+@dataclass(frozen=True, slots=True)
+class AugmentedOutputs:
+    """What the model says of one image at one size, as test-time augmentation averages it."""
+
+    outputs: Outputs
+    batch: Batch  # of this image alone
+    mirrored: bool
 
 
 class Backbone(Protocol):
@@ -139,7 +146,7 @@ class Task:
         class_rows: parameters that another set of classes changes.
         query_rows: ends of the names of parameters with one row a query.
         rates: factor of the base learning rate, by parameter name.
-        average: one result of several looks at an image, for test-time augmentation.
+        average: one result of several outputs of an image, for test-time augmentation.
         precision: of inference; weights and results stay float32.
     """
 
@@ -155,7 +162,7 @@ class Task:
     class_rows: tuple[ClassRows, ...] = ()
     query_rows: tuple[str, ...] = ()
     rates: Callable[[str], float] = everywhere_one
-    average: Callable[[Sequence[Look]], Result] | None = None
+    average: Callable[[Sequence[AugmentedOutputs]], Result] | None = None
     precision: torch.dtype = torch.float32
 
     def infer(self, batch: Batch, device: torch.device, aux: bool = False) -> Outputs:

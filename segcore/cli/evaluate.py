@@ -76,7 +76,9 @@ def evaluate_all(
         shown = metadata.as_entities() if "entity" in task.makes else metadata
         predictions = Predictions(folder, shown, fabric.global_rank) if write else None
         asked = evaluators.build_evaluators(task, catalog, metadata)
-        metrics = evaluate(task, loader, asked, fabric, predictions, infer, stop)
+        metrics = evaluate(
+            task, loader, asked, fabric, save_result=predictions, infer=infer, stop=stop
+        )
         if metrics is None:
             logger.warning("%s: evaluation left, as a signal asked for", name)
             break

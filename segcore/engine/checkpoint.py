@@ -32,7 +32,7 @@ def rng_state() -> dict[str, Any]:
         "python": [version, list(words), gauss],
     }
     if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
+        state["cuda"] = torch.cuda.get_rng_state()  # of the GPU in use: others may be gone later
     return state
 
 
@@ -46,7 +46,10 @@ def restore_rng(state: dict[str, Any]) -> None:
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        cuda = state["cuda"]
+        if isinstance(cuda, list):  # of every GPU of the machine, as in version 1 of checkpoints
+            cuda = cuda[min(torch.cuda.current_device(), len(cuda) - 1)]
+        torch.cuda.set_rng_state(cuda)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Run a task over a data set and let evaluators look."""
+"""Run a task over a data set and measure its results."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ def evaluate(
     loader: Iterable[Batch],
     evaluators: list[Evaluator],
     fabric: Fabric,
-    keep: Callable[[Result, Record], None] | None = None,
+    *,
+    save_result: Callable[[Result, Record], None] | None = None,
     infer: Callable[[Batch], list[Result]] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
     """Metrics of all evaluators, on rank 0; {} elsewhere. One image is held at a time.
 
     Args:
-        keep: called with every result, to write it somewhere.
+        save_result: called with every result, to write it somewhere.
         infer: how a batch becomes results, where it is not the model's plain answer.
         stop: asked after each batch; where any rank's says so, there are no metrics: None.
     """
@@ -46,19 +47,19 @@ def evaluate(
     def plain(batch: Batch) -> list[Result]:
         return task.postprocess(task.infer(batch, fabric.device), batch)
 
-    def look(batch: Batch) -> None:
+    def update(batch: Batch) -> None:
         for result, record in zip((infer or plain)(batch), batch.records, strict=True):
             for evaluator in evaluators:
                 evaluator.update(result, record)
-            if keep:
-                keep(result, record)
+            if save_result:
+                save_result(result, record)
 
     training, problem, stopped = task.model.training, None, False
     task.model.eval()
     try:
         with torch.inference_mode():
-            for batch in _watched(loader, fabric):
-                look(batch)
+            for batch in _with_progress(loader, fabric):
+                update(batch)
                 if stopped := stop():
                     break
     except DataError as error:
@@ -67,36 +68,36 @@ def evaluate(
     raise_together(problem, fabric)
     if any(of_all_ranks(stopped, fabric)):
         return None
-    return _judged(evaluators, fabric)
+    return _metrics(evaluators, fabric)
 
 
-def _judged(evaluators: list[Evaluator], fabric: Fabric) -> dict[str, float]:
+def _metrics(evaluators: list[Evaluator], fabric: Fabric) -> dict[str, float]:
     """Everybody's parts to rank 0, and what its evaluators make of them."""
     metrics: dict[str, float] = {}
     for evaluator in evaluators:
         evaluator.parts = _gathered(evaluator.parts, fabric)
         if fabric.is_global_zero:
-            found = evaluator.compute()
-            if twice := metrics.keys() & found.keys():
+            computed = evaluator.compute()
+            if twice := metrics.keys() & computed.keys():
                 raise ValueError(f"two evaluators give {sorted(twice)}; one of them must rename")
-            metrics |= found
+            metrics |= computed
     return metrics
 
 
-def _watched(loader: Iterable[Batch], fabric: Fabric) -> Iterator[Batch]:
+def _with_progress(loader: Iterable[Batch], fabric: Fabric) -> Iterator[Batch]:
     """The batches, with a progress bar on rank 0's terminal, or a line now and then in a log."""
     total = len(loader) if isinstance(loader, Sized) else None
     shown = fabric.is_global_zero and sys.stdout.isatty()
     columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    start = told = time.perf_counter()
+    start = logged = time.perf_counter()
     with Progress(*columns, console=console(), disable=not shown, transient=True) as progress:
         bar = progress.add_task("", total=total)
         for done, batch in enumerate(loader, 1):
             yield batch
             progress.advance(bar)
             now = time.perf_counter()
-            if not shown and now - told > PERIOD:
-                told, each = now, (now - start) / done
+            if not shown and now - logged > PERIOD:
+                logged, each = now, (now - start) / done
                 left = timedelta(seconds=int(each * (total - done))) if total else "unknown"
                 logger.info("evaluated %d/%s  eta %s  %.3f s/batch", done, total, left, each)
 

@@ -22,7 +22,7 @@ WHAT_TO_DO = (
 def check_finite(
     values: dict[str, float], iteration: int, batches: list[Batch], folder: Path | None, rank: int
 ) -> None:
-    """Raise if a value is not finite, with the batch kept in `folder` for a closer look.
+    """Raise if a value is not finite, with the batch saved in `folder`.
 
     Args:
         values: by loss name ("loss_mask_3": of layer 3, no number: of the last), and `grad_norm`.
@@ -32,17 +32,17 @@ def check_finite(
         return
     first = ", ".join(f"{name} = {value}" for name, value in list(bad.items())[:4])
     images = [record.id for batch in batches for record in batch.records]
-    saved = _keep(batches, bad, iteration, folder, rank)
+    saved = _save_batches(batches, bad, iteration, folder, rank)
     raise NonFiniteError(
         f"iteration {iteration}: {first} ({len(bad)} of {len(values)} values are not finite),"
         f" images {images}{saved}; {WHAT_TO_DO}"
     )
 
 
-def _keep(
+def _save_batches(
     batches: list[Batch], bad: dict[str, float], iteration: int, folder: Path | None, rank: int
 ) -> str:
-    """Write what led here as plain tensors; says where, or nothing where that was impossible."""
+    """Write the batches as plain tensors; where they are, or "" where that was impossible."""
     if folder is None:
         return ""
     path = folder / (f"nonfinite_batch_rank{rank}.pt" if rank else "nonfinite_batch.pt")

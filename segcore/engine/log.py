@@ -1,4 +1,4 @@
-"""What a run tells: a progress line, log.txt, metrics.json (JSON lines) and TensorBoard."""
+"""What a run writes down: a progress line, log.txt, metrics.json (JSON lines) and TensorBoard."""
 
 from __future__ import annotations
 

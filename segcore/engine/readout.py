@@ -44,7 +44,7 @@ class Readout:
 
     Args:
         log: of rank 0.
-        folder: where a batch with a loss that is no number is kept.
+        folder: where a batch with a loss that is no number is saved.
     """
 
     def __init__(self, fabric: Fabric, log: RunLog | None, folder: Path | None) -> None:

@@ -16,7 +16,7 @@ from segcore.errors import WeightsError
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # of what a checkpoint holds
+VERSION = 2  # of what a checkpoint holds; `restore_rng` reads 1 too
 
 
 class Run:
@@ -47,7 +47,7 @@ class Run:
     def save(self, iteration: int) -> None:
         """A checkpoint between two steps, if there is none of this one yet.
 
-        A full disk is told of, and training goes on.
+        A full disk is logged, and training goes on.
         """
         if iteration == self.saved:
             return
@@ -81,7 +81,7 @@ class Run:
             raise problem
 
     def resume(self) -> dict[str, Any] | None:
-        """Take up the last checkpoint; what it says of its run, None where there is none."""
+        """Take up the last checkpoint; its iteration and config, None where there is none."""
         content = self.checkpoints.last()
         if content is None:
             logger.info("%s has no checkpoint to resume from", self.checkpoints.folder)

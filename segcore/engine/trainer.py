@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from segcore.contracts import Task
-from segcore.engine.finite import NonFiniteError
 from segcore.engine.log import RunLog
 from segcore.engine.optim import Clipping, Schedule, clip, resumed_state
 from segcore.engine.ranks import Feed
@@ -24,8 +23,6 @@ from segcore.structures import Batch
 
 Action = tuple[int, Callable[[int], None]]  # period in iterations (0: never), what to do
 
-__all__ = ["Action", "NonFiniteError", "Trainer"]
-
 
 class Trainer:
     """Steps of a task; knows nothing of configs, files or data sets.
@@ -34,7 +31,7 @@ class Trainer:
         schedule: factor of the optimizer's rates, by iteration.
         accumulate: batches to one optimizer step.
         log: of rank 0.
-        folder: where a batch with a non-finite loss is kept.
+        folder: where a batch with a non-finite loss is saved.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from mask2former.postprocess import PostProcess
 from mask2former.semantic import class_scores, late_scores
 from segcore import masks as mask_io
+from segcore.contracts import AugmentedOutputs
 from segcore.nn import resize
 from segcore.nn.resize import Upsampler
 from segcore.structures import Batch, Frame, Outputs, Prediction, Record
@@ -75,7 +76,7 @@ def test_semantic(case):
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_mean_of_several_looks(case, late):
+def test_semantic_map_equals_the_mean_of_several_versions(case, late):
     """One of the plain image, one of the mirrored one at another size; resized late or not."""
     logits, masks, size = case
     other = smooth(1, Q, 12, 16, seed=5)
@@ -84,9 +85,9 @@ def test_mean_of_several_looks(case, late):
         torch.zeros(1, 1, 4), [], batch(size).records,
     )  # fmt: skip
     process = PostProcess(THING, semantic=True, panoptic=False, instances=False, late_resize=late)
-    looks = [
-        (Outputs([Prediction(logits, masks[:, :, None])]), batch(size), False),
-        (Outputs([Prediction(-logits, other[:, :, None])]), wide, True),
+    versions = [
+        AugmentedOutputs(Outputs([Prediction(logits, masks[:, :, None])]), batch(size), False),
+        AugmentedOutputs(Outputs([Prediction(-logits, other[:, :, None])]), wide, True),
     ]
     total = torch.zeros(K, *size)
     for sign, cells, canvas, (h, w), mirrored in (
@@ -101,9 +102,9 @@ def test_mean_of_several_looks(case, late):
             full = F.interpolate(full, size, mode="bilinear")[0]
             scores = torch.einsum("qk,qhw->khw", classes, full.sigmoid())
         total += scores.flip(2) if mirrored else scores
-    found = process.averaged(looks).semantic
+    found = process.averaged(versions).semantic
     assert (found != total.argmax(0)).sum() <= 1
-    assert (found != process(looks[0][0], looks[0][1])[0].semantic).any()
+    assert (found != process(versions[0].outputs, versions[0].batch)[0].semantic).any()
 
 
 def test_semantic_resized_late(case):

@@ -14,7 +14,7 @@ from segcore.structures import Batch
 SEMANTIC = ["DATASETS.TRAIN", "[coco_2017_train_panoptic]", "TEST.AUG.ENABLED", "true"]
 
 
-def looks(root, *opts):
+def augmented(root, *opts):
     torch.manual_seed(0)
     path = root / "configs/tiny/semantic_tiny.yaml"
     predictor = Predictor(load_config(path, [*SEMANTIC, *opts]), "")
@@ -22,27 +22,27 @@ def looks(root, *opts):
         predictor.task.model.decoder.class_embed.weight.normal_(0, 2)
         predictor.task.model.decoder.mask_embed.layers[-1].weight.normal_()
     fabric = launch(device="cpu")
-    augmented = build_augmented(predictor.cfg, predictor.task, fabric)
+    average = build_augmented(predictor.cfg, predictor.task, fabric)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 3), dtype=np.uint8)
     image = np.kron(pixels, np.ones((16, 20, 1), np.uint8))  # 48 x 80
     batch = Batch.collate([predictor.sample(image)])
     with torch.inference_mode():
         mirrored = Batch.collate([predictor.sample(np.ascontiguousarray(image[:, ::-1]))])
-        return augmented(batch)[0].semantic, augmented(mirrored)[0].semantic, predictor(image)[0]
+        return average(batch)[0].semantic, average(mirrored)[0].semantic, predictor(image)[0]
 
 
-def test_one_look_is_the_plain_result(root):
-    found, _, plain = looks(root, "TEST.AUG.MIN_SIZES", "[64]", "TEST.AUG.FLIP", "false")
-    assert torch.equal(found, plain.semantic)
+def test_one_version_equals_the_plain_result(root):
+    semantic, _, plain = augmented(root, "TEST.AUG.MIN_SIZES", "[64]", "TEST.AUG.FLIP", "false")
+    assert torch.equal(semantic, plain.semantic)
 
 
-def test_the_mirrored_image_has_the_mirrored_result(root):
-    """To rounding: the same looks are summed in another order."""
-    found, mirrored, plain = looks(root, "TEST.AUG.MIN_SIZES", "[48, 64, 96]")
-    assert (found != mirrored.flip(1)).float().mean() < 0.001
-    assert (found != plain.semantic).any()
+def test_the_result_of_the_mirrored_image_is_mirrored(root):
+    """To rounding: the same versions are summed in another order."""
+    semantic, mirrored, plain = augmented(root, "TEST.AUG.MIN_SIZES", "[48, 64, 96]")
+    assert (semantic != mirrored.flip(1)).float().mean() < 0.001
+    assert (semantic != plain.semantic).any()
 
 
-def test_other_models_are_refused(root):
+def test_other_models_raise(root):
     with pytest.raises(ConfigError, match="semantic results alone"):
-        looks(root, "MODEL.MASK_FORMER.TEST.PANOPTIC_ON", "true")
+        augmented(root, "MODEL.MASK_FORMER.TEST.PANOPTIC_ON", "true")

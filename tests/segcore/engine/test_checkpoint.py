@@ -60,7 +60,7 @@ def test_the_last_ones_stay_and_the_pointer_names_the_newest(tmp_path):
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, -1])
-def test_a_truncated_checkpoint_is_passed_over(tmp_path, caplog, length):
+def test_a_truncated_checkpoint_warns_and_is_passed_over(tmp_path, caplog, length):
     checkpoints = Checkpoints(tmp_path)
     for i in range(3):
         checkpoints.save(content(i), f"model_{i:07d}")
@@ -80,7 +80,7 @@ def test_the_pointers_file_may_be_gone(tmp_path, caplog):
     assert checkpoints.last()["iteration"] == 0
 
 
-def test_where_all_are_damaged_nothing_starts_anew_in_silence(tmp_path):
+def test_a_folder_of_damaged_checkpoints_raises(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.last() is None
     checkpoints.save(content(1), "model_0000001")
@@ -185,18 +185,18 @@ def test_a_run_is_taken_up_with_all_it_had(tmp_path):
     assert torch.equal(*moments)
 
 
-def test_a_folder_without_checkpoints_is_no_resume(tmp_path):
+def test_a_folder_without_checkpoints_is_not_resumed(tmp_path):
     assert not make_run(tmp_path).resume()
 
 
-def test_foreign_weights_cannot_be_resumed(tmp_path):
+def test_foreign_weights_raise(tmp_path):
     Checkpoints(tmp_path).save(content(1), "model_final")
     with pytest.raises(WeightsError, match=r"MODEL\.WEIGHTS instead"):
         make_run(tmp_path).resume()
 
 
 @pytest.mark.parametrize("change", ["resized", "reinitialised"])
-def test_another_model_cannot_be_resumed(tmp_path, monkeypatch, change):
+def test_another_model_raises(tmp_path, monkeypatch, change):
     make_run(tmp_path).save(1)
     report = Report(**{change: {"decoder.query_feat.weight": "8 -> 12 queries"}})
     monkeypatch.setattr("segcore.engine.run.load_into_task", lambda *_, **__: report)
@@ -235,3 +235,67 @@ def test_a_damaged_last_checkpoint_is_passed_over(tmp_path):
     whole = (tmp_path / "model_0000003.pth").read_bytes()
     (tmp_path / "model_0000003.pth").write_bytes(whole[: len(whole) // 2])
     assert runs.last()["model"]["x"] == 2
+
+
+def moments(*shape):
+    return {"step": torch.tensor(2.0), "exp_avg": torch.full(shape, 0.5),
+            "exp_avg_sq": torch.full(shape, 0.25)}  # fmt: skip
+
+
+def version_1():
+    """What the first program wrote after two steps of the fake task, number for number."""
+    group = {"lr": 0.08, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01,
+             "amsgrad": False, "maximize": False, "foreach": None, "capturable": False,
+             "differentiable": False, "fused": None, "params": [0, 1, 2]}  # fmt: skip
+    keys = torch.arange(624, dtype=torch.int64)
+    return {
+        "model": {"label": torch.tensor([0.5, -0.5]), "color.weight": torch.ones(1, 3),
+                  "color.bias": torch.zeros(1)},
+        "trainer": {
+            "optimizer": {"state": {0: moments(2), 1: moments(1, 3), 2: moments(1)},
+                          "param_groups": [group]},
+            "iteration": 2,
+            "scaler": {},
+        },
+        "iteration": 2,
+        "rng": [{
+            "torch": torch.Generator().manual_seed(4).get_state(),
+            "numpy": ["MT19937", keys, 624, 0],
+            "numpy_gauss": 0.0,
+            "python": [3, [*range(624), 624], None],
+            "cuda": [torch.zeros(16, dtype=torch.uint8)] if not torch.cuda.is_available()
+            else torch.cuda.get_rng_state_all(),
+        }],
+        "version": 1,
+        "config": {"SEED": 7},
+        "metadata": {"name": "fake", "classes": ["thing"], "dataset_ids": [1], "is_thing": [True],
+                     "colors": [[0, 0, 0]], "ignore_label": 255, "label_map": None,
+                     "evaluators": []},
+    }  # fmt: skip
+
+
+def test_checkpoints_of_the_first_version_resume(tmp_path):
+    torch.save(version_1(), tmp_path / "model_0000001.pth")
+    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
+    run = make_run(tmp_path)
+    assert run.resume() == {"iteration": 2, "config": {"SEED": 7}}
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(4)))
+    assert np.random.get_state()[1].tolist() == list(range(624))
+    state = run.trainer.state()
+    assert run.trainer.iteration == state["iteration"] == 2
+    assert state["optimizer"]["state"][1]["exp_avg"].tolist() == [[0.5] * 3]
+    assert run.task.model.label.tolist() == [0.5, -0.5]
+    run.trainer.fit(iter([batch(1)]), 3, [])
+    run.save(3)
+    assert Checkpoints(tmp_path).last()["version"] == 2
+
+
+def test_a_resume_takes_up_what_this_version_writes(tmp_path):
+    """The parts by name, so that a change of layout is a decision."""
+    run = make_run(tmp_path)
+    run.trainer.fit(iter([batch(1)]), 1, [])
+    run.save(1)
+    stored = Checkpoints(tmp_path).last()
+    assert stored.keys() == version_1().keys()
+    assert stored["trainer"].keys() == version_1()["trainer"].keys()
+    assert stored["rng"][0].keys() >= version_1()["rng"][0].keys() - {"cuda"}

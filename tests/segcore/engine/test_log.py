@@ -85,7 +85,7 @@ def test_rank_zero_writes_and_the_others_warn(tmp_path):
     assert logging.getLogger().level == logging.WARNING
 
 
-def test_an_output_that_is_no_folder_is_told(tmp_path):
+def test_an_output_that_is_no_folder_raises(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "run", Path("/proc/run")):
         with pytest.raises(ConfigError, match=f"OUTPUT_DIR {folder}: cannot be written"):

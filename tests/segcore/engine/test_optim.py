@@ -89,7 +89,7 @@ def test_fused_and_plain_optimizers_agree(name):
     torch.testing.assert_close(*results)
 
 
-def test_unknown_names_are_refused():
+def test_unknown_names_raise():
     with pytest.raises(ConfigError, match="ADAMW or SGD"):
         make_optimizer("ADAM", [], 0.9)
     odd = multistep(steps=[], gamma=0.1, warmup=(5, 0.1, "cosine"))
@@ -97,7 +97,7 @@ def test_unknown_names_are_refused():
         odd(0)
 
 
-def test_poly_is_the_published_curve():
+def test_poly_equals_the_published_curve():
     rate = poly(max_iter=90_000, power=0.9, ending=0.0, warmup=NONE)
     for it in (0, 1, 45_000, 89_999):
         assert rate(it) == pytest.approx((1 - it / 90_000) ** 0.9)

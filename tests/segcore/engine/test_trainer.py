@@ -11,11 +11,10 @@ import torch
 from fake_task import batch, make_fabric, make_task
 
 from segcore.engine.checkpoint import rng_state
-from segcore.engine.finite import NonFiniteError
 from segcore.engine.log import RunLog
 from segcore.engine.optim import Clipping, poly
 from segcore.engine.trainer import Trainer
-from segcore.errors import DataError, WeightsError
+from segcore.errors import DataError, NonFiniteError, WeightsError
 
 FREE = Clipping(limit=0.0)
 FLAT = poly(max_iter=100, power=0.0, ending=0.0, warmup=(0, 1.0, "linear"))
@@ -36,7 +35,7 @@ def endless(*batches):
         yield from batches
 
 
-def test_accumulated_batches_are_one_large_batch():
+def test_accumulated_batches_equal_one_large_batch():
     """Segments are unevenly spread, so a normaliser per micro-batch would give another step."""
     parts = [batch(1, num_segments=1), batch(2, num_segments=3)]
     both = batch(1, num_segments=1)
@@ -44,11 +43,11 @@ def test_accumulated_batches_are_one_large_batch():
     both.sizes = torch.cat([p.sizes for p in parts])
     both.targets = [t for p in parts for t in p.targets]
     accumulated, whole = make_trainer(accumulate=2), make_trainer()
-    found = accumulated.step(parts)
+    losses = accumulated.step(parts)
     expected = whole.step([both])
     for a, b in zip(weights(accumulated), weights(whole), strict=True):
         torch.testing.assert_close(a, b)
-    torch.testing.assert_close(found["loss_mask_0"], expected["loss_mask_0"])
+    torch.testing.assert_close(losses["loss_mask_0"], expected["loss_mask_0"])
     naive = make_trainer(accumulate=2)
     naive._counts = lambda batches: (torch.tensor([1.0, 1.0]), torch.zeros(()))
     naive.step(parts)
@@ -57,8 +56,8 @@ def test_accumulated_batches_are_one_large_batch():
 
 def test_empty_batches_are_a_step_too():
     trainer = make_trainer()
-    found = trainer.step([batch(1, num_segments=0)])
-    assert found["loss_mask_0"] == 0
+    losses = trainer.step([batch(1, num_segments=0)])
+    assert losses["loss_mask_0"] == 0
     assert all(torch.isfinite(p).all() for p in weights(trainer))
 
 
@@ -97,7 +96,7 @@ def test_rates_follow_the_schedule_from_their_base(tmp_path):
     assert seen == [pytest.approx([s, s / 10, s / 10]) for s in (1.0, 0.75, 0.5)]
 
 
-def test_a_resumed_trainer_goes_on_bit_for_bit(tmp_path):
+def test_a_resumed_trainer_equals_an_unbroken_one(tmp_path):
     batches = [batch(n, n + 1) for n in range(6)]
     schedule = poly(max_iter=6, power=0.9, ending=0.0, warmup=(3, 0.1, "linear"))
     options = {"kind": torch.optim.AdamW, "rate": 0.1, "schedule": schedule}
@@ -113,7 +112,7 @@ def test_a_resumed_trainer_goes_on_bit_for_bit(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(second), strict=True))
 
 
-def test_another_models_optimizer_is_refused():
+def test_another_models_optimizer_raises():
     trainer = make_trainer()
     state = trainer.state()
     state["optimizer"]["param_groups"].append({"params": []})
@@ -122,13 +121,13 @@ def test_another_models_optimizer_is_refused():
 
 
 @pytest.mark.parametrize(("kind", "other"), [("SGD", "AdamW"), ("AdamW", "SGD")])
-def test_another_optimizers_state_is_refused(kind, other):
+def test_another_optimizers_state_raises(kind, other):
     state = make_trainer(kind=getattr(torch.optim, kind)).state()
     with pytest.raises(WeightsError, match=f"it is of {kind.upper()}, SOLVER.OPTIMIZER is"):
         make_trainer(kind=getattr(torch.optim, other)).restore(state)
 
 
-def test_moments_of_another_shape_are_refused():
+def test_moments_of_another_shape_raise():
     """torch takes them: its fused kernel would read past their end."""
     trainer = make_trainer(kind=torch.optim.AdamW)
     trainer.step([batch(1)])
@@ -148,7 +147,7 @@ def test_a_resumed_run_has_the_settings_of_its_config():
     assert other.state()["optimizer"]["state"][0]["step"] == 1
 
 
-def test_a_loss_that_is_no_number_names_itself_and_its_images(tmp_path):
+def test_a_loss_that_is_no_number_raises_and_names_itself_and_its_images(tmp_path):
     trainer = make_trainer(make_task(breaks=(3,)), folder=tmp_path)
     bad = batch(5, num_segments=3, label=1)
     with pytest.raises(NonFiniteError) as caught:
@@ -158,11 +157,11 @@ def test_a_loss_that_is_no_number_names_itself_and_its_images(tmp_path):
     assert "image 5" in text
     assert "image 2" not in text
     assert "BASE_LR" in text
-    kept = torch.load(tmp_path / "nonfinite_batch.pt", weights_only=True)
-    assert torch.equal(kept["batches"][0]["images"], bad.images)
-    assert torch.equal(kept["batches"][0]["masks"][0], bad.targets[0].masks)
-    assert kept["batches"][0]["ids"] == ["image 5"]
-    assert "loss_mask_0" in kept["losses"]
+    saved = torch.load(tmp_path / "nonfinite_batch.pt", weights_only=True)
+    assert torch.equal(saved["batches"][0]["images"], bad.images)
+    assert torch.equal(saved["batches"][0]["masks"][0], bad.targets[0].masks)
+    assert saved["batches"][0]["ids"] == ["image 5"]
+    assert "loss_mask_0" in saved["losses"]
 
 
 def test_nothing_is_saved_after_a_loss_that_is_no_number():
@@ -192,7 +191,7 @@ def test_a_signal_ends_the_run_after_the_step(number):
     assert signal.getsignal(number) is before
 
 
-def test_a_signal_is_told_at_once(capfd):
+def test_a_signal_is_answered_at_once(capfd):
     def batches():
         os.kill(os.getpid(), signal.SIGTERM)
         assert "SIGTERM: stopping after this step" in capfd.readouterr().err
@@ -206,7 +205,7 @@ def broken_after(count):
     raise DataError("7.png: broken")
 
 
-def test_broken_data_ends_the_run_between_two_steps():
+def test_broken_data_raises_between_two_steps():
     trainer = make_trainer()
     with pytest.raises(DataError, match=r"^7\.png: broken$"):
         trainer.fit(broken_after(3), 9, [])
@@ -240,7 +239,7 @@ fabric.barrier()  # the test reads both files when the first process ends
 
 
 @pytest.mark.slow
-def test_one_ranks_broken_data_ends_all_of_them_alike(tmp_path):
+def test_one_ranks_broken_data_raises_on_all_of_them(tmp_path):
     script, here = tmp_path / "two.py", __file__.rpartition("/")[0]
     script.write_text(TWO.format(here=here, out=str(tmp_path / "rank")))
     done = subprocess.run(

@@ -27,7 +27,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("save", [pickle.dump, lambda x, f: torch.save(x, f)])
-def test_code_in_a_checkpoint_is_refused(tmp_path, capsys, save):
+def test_code_in_a_checkpoint_raises(tmp_path, capsys, save):
     for name in ("a.pkl", "a.pth"):
         with (tmp_path / name).open("wb") as stream:
             save({"model": {"x": Evil()}}, stream)
@@ -37,7 +37,7 @@ def test_code_in_a_checkpoint_is_refused(tmp_path, capsys, save):
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>", pickle.dumps([1, 2])])
-def test_what_is_no_checkpoint_is_told(tmp_path, content):
+def test_what_is_no_checkpoint_raises(tmp_path, content):
     for name in ("a.pkl", "a.pth", "a.safetensors"):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(WeightsError, match="not a checkpoint"):
@@ -87,7 +87,7 @@ def test_new_queries_are_the_same_whatever_the_seed(root):
     assert torch.equal(*found)
 
 
-def test_a_start_of_training_is_no_trained_model(root, caplog):
+def test_a_start_of_training_raises_where_a_trained_model_is_needed(root, caplog):
     model = model_of(root, *SWIN)
     whole = to_official(model.state_dict())
     bare = {k: v for k, v in whole.items() if not k.endswith("relative_position_index")}
@@ -105,7 +105,7 @@ def test_a_start_of_training_is_no_trained_model(root, caplog):
     assert "8 -> 12 queries" in caplog.text
 
 
-def test_counters_without_a_place_are_no_alarm(root, caplog):
+def test_counters_without_a_place_do_not_warn(root, caplog):
     model = model_of(root)
     state = to_official(model.state_dict())
     counters = {f"backbone.bn{i}.num_batches_tracked": torch.tensor(1) for i in range(99)}
@@ -113,7 +113,7 @@ def test_counters_without_a_place_are_no_alarm(root, caplog):
     assert not caplog.text
 
 
-def test_another_shape_is_an_error(root):
+def test_another_shape_raises(root):
     source = to_official(model_of(root).state_dict())
     with pytest.raises(WeightsError, match="mask_features"):
         load(model_of(root, "MODEL.SEM_SEG_HEAD.MASK_DIM", "16"), source)
