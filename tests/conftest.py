@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import gpu_stand_in
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,3 +39,11 @@ def golden() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no recorded numbers at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that stands in for a GPU, for `gpu_stand_in.run`; tests skip where it is none."""
+    if reason := gpu_stand_in.skip_reason():
+        pytest.skip(reason)
+    return gpu_stand_in.build(tmp_path_factory.mktemp("gpu"))

@@ -10,14 +10,19 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <optional>
+#include <string>
 #include <tuple>
 #include <vector>
 
 #include "problem.h"
 
 #ifdef WITH_CUDA
-// Missing in a torch without CUDA, where it is never called.
-extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t, void**);
+#include "current_stream.h"
+
+// For tests: what was found, without calling it.
+extern "C" __attribute__((visibility("default"))) void* msda_current_stream_address() {
+  return reinterpret_cast<void*>(msda::current_stream_function());
+}
 #endif
 
 namespace msda {
@@ -38,7 +43,25 @@ Kind kind_of(const Tensor& value) {
   }
 }
 
-// Contiguous inputs, checked, and what they say.
+// Contiguous; on CUDA also at a multiple of 16 bytes, which its loads need: a view begins anywhere.
+Tensor placed(const Tensor& tensor) {
+  Tensor whole = torch::stable::contiguous(tensor);
+  const bool odd = reinterpret_cast<uintptr_t>(whole.const_data_ptr()) % 16;
+  return odd && whole.is_cuda() ? torch::stable::clone(whole) : whole;
+}
+
+std::string device_of(const Tensor& tensor) {
+  return tensor.is_cuda() ? "cuda:" + std::to_string(tensor.get_device_index()) : "cpu";
+}
+
+void check_device(const Tensor& value, const Tensor& other, const char* name) {
+  STD_TORCH_CHECK(value.is_cuda() == other.is_cuda() &&
+                      value.get_device_index() == other.get_device_index(),
+                  "deformable attention: value is on ", device_of(value), " but ", name, " on ",
+                  device_of(other), "; all tensors must be on one device");
+}
+
+// Inputs as the kernels take them, checked, and what they say.
 struct Call {
   Tensor value, points, weights;
   std::optional<Tensor> reference;
@@ -49,12 +72,15 @@ struct Call {
 
   Call(const Tensor& value_, const Shapes& shapes_, const Tensor* reference_, const Tensor& points_,
        const Tensor& weights_)
-      : value(torch::stable::contiguous(value_)),
-        points(torch::stable::contiguous(points_)),
-        weights(torch::stable::contiguous(weights_)),
+      : value(placed(value_)),
+        points(placed(points_)),
+        weights(placed(weights_)),
         shapes(shapes_),
         kind(kind_of(value_)) {
-    if (reference_) reference = torch::stable::contiguous(*reference_);
+    if (reference_) reference = placed(*reference_);
+    check_device(value, points, "locations are");
+    check_device(value, weights, "weights are");
+    if (reference) check_device(value, *reference, "the reference is");
     check_points();
     problem = {value.size(0),  value.size(1),  value.size(2),  value.size(3), points.size(1),
                points.size(3), points.size(4), shapes.data(), reference.has_value()};
@@ -112,9 +138,12 @@ using CudaKernel = const char* (*)(const Problem&, const Tensors&, Kind, void*);
 
 void run_cuda(CudaKernel kernel, const Call& call) {
   const torch::stable::accelerator::DeviceGuard guard(call.value.get_device_index());
+  const CurrentStream current_stream = current_stream_function();
+  STD_TORCH_CHECK(current_stream,
+                  "deformable attention: libtorch_cuda.so is not loaded or has no "
+                  "aoti_torch_get_current_cuda_stream: use a PyTorch with CUDA, 2.10 or newer");
   void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch_get_current_cuda_stream(call.value.get_device_index(), &stream));
+  STABLE_TORCH_ERROR_CODE_CHECK(current_stream(call.value.get_device_index(), &stream));
   const char* error = kernel(call.problem, call.tensors, call.kind, stream);
   STD_TORCH_CHECK(!error, "deformable attention: ", error);
 }
@@ -137,7 +166,8 @@ Tensor run_forward(Call& call) {
 
 Gradients run_backward(const Tensor& grad_, Call& call) {
   const Problem& p = call.problem;
-  const Tensor grad = torch::stable::contiguous(grad_);
+  const Tensor grad = placed(grad_);
+  check_device(call.value, grad, "the gradient is");
   STD_TORCH_CHECK(grad.numel() == p.batch * p.queries * p.heads * p.channels &&
                       grad.scalar_type() == call.value.scalar_type(),
                   "deformable attention: the gradient must be like the output");

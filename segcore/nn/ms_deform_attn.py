@@ -171,9 +171,12 @@ _attend.register_autograd(_attend_gradients, setup_context=_keep)
 
 
 def _scale(shapes: Sequence[int], like: Tensor) -> Tensor:
-    """(L, 1, 2): width and height of each level."""
-    sides = [[shapes[i + 1], shapes[i]] for i in range(0, len(shapes), 2)]
-    return torch.tensor(sides, dtype=like.dtype, device=like.device)[:, None]
+    """(L, 1, 2): width and height of each level; a copy from the host would make a GPU's wait."""
+    scale = like.new_empty(len(shapes) // 2, 1, 2)
+    for level, (h, w) in enumerate(zip(shapes[::2], shapes[1::2], strict=True)):
+        scale[level, 0, 0].fill_(w)
+        scale[level, 0, 1].fill_(h)
+    return scale
 
 
 def _locations(reference: Tensor, shapes: Sequence[int], offsets: Tensor) -> Tensor:

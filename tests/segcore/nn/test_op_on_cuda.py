@@ -1,0 +1,153 @@
+"""The compiled op as CUDA calls it, on a GPU that is none: the operators' way to the kernels.
+
+The kernels are run by fibers (cuda_on_cpu/), on the memory of the host that the stand-in calls a
+GPU's; so their numbers are right.
+"""
+
+import ctypes
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import gpu_stand_in
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[3]
+SOURCES = ("ops/csrc/operators.cpp", "ops/csrc/cpu/ms_deform_attn.cpp")
+FIBERS = ROOT / "tests/segcore/nn/cuda_on_cpu"
+ADDRESS = """
+import ctypes, os, sys, torch
+torch.ops.load_library(sys.argv[1])
+found = ctypes.CDLL(sys.argv[1]).msda_current_stream_address
+found.restype = ctypes.c_void_p
+theirs = None
+if torch.version.cuda:
+    cuda = ctypes.CDLL("libtorch_cuda.so", mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+    theirs = ctypes.cast(cuda.aoti_torch_get_current_cuda_stream, ctypes.c_void_p).value
+assert found() == theirs, (found(), theirs)
+"""
+SETUP = """
+import os, sys, torch
+os.environ["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"  # zeros are new memory, for want of a kernel
+sys.modules["MultiScaleDeformableAttention"] = None  # the installed one
+from segcore.nn import ms_deform_attn as door
+torch.ops.load_library(sys.argv[1])
+torch.manual_seed(0)
+shapes = [3, 5, 2, 2]
+value, reference = torch.randn(2, 19, 2, 32), torch.rand(2, 7, 1, 2)
+offsets, logits = 2 * torch.randn(2, 7, 2, 2, 4, 2), torch.randn(2, 7, 2, 8)
+grad = torch.randn(2, 7, 64)
+forward, backward = torch.ops.segcore.deform_attn, torch.ops.segcore.deform_attn_backward
+def close(found, wanted):
+    torch.testing.assert_close(found.cpu(), wanted, rtol=1e-5, atol=1e-5)
+def check(value_, reference_, offsets_, logits_, grad_):
+    close(forward(value_, shapes, reference_, offsets_, logits_),
+          forward(value, shapes, reference, offsets, logits))
+    found = backward(grad_, value_, shapes, reference_, offsets_, logits_)
+    for a, b in zip(found, backward(grad, value, shapes, reference, offsets, logits)):
+        close(a, b)
+"""
+EVERYWHERE = """
+on_gpu = [x.cuda() for x in (value, reference, offsets, logits, grad)]
+check(*on_gpu)
+def moved(x):  # a contiguous view at an odd place
+    view = torch.zeros(1 + x.numel(), device="cuda")[1:].view(x.shape)
+    view.copy_(x)
+    assert view.data_ptr() % 8 and view.is_contiguous()
+    return view
+check(*(moved(x.cuda()) for x in (value, reference, offsets, logits, grad)))
+torch.cuda.set_sync_debug_mode("error")
+forward(on_gpu[0], shapes, *on_gpu[1:4])
+backward(on_gpu[4], on_gpu[0], shapes, *on_gpu[1:4])
+"""
+IN_PYTORCH = """
+on_gpu = [x.cuda() for x in (value, reference, offsets, logits, grad)]
+torch.cuda.set_sync_debug_mode("error")  # the way of Triton's kernels, and of CUDA graphs
+door._fused(door._reference, on_gpu[0], shapes, *on_gpu[1:4])
+door._fused_backward(door._reference_backward, on_gpu[4], on_gpu[0], shapes, *on_gpu[1:4])
+"""
+MIXED = """
+tensors = dict(value=value, reference=reference, offsets=offsets, logits=logits)
+for name in tensors:
+    for here, there in (("cpu", "cuda"), ("cuda", "cpu"), ("cuda:0", "cuda:1")):
+        args = {k: x.to(there if k == name else here) for k, x in tensors.items()}
+        try:
+            forward(args.pop("value"), shapes, *args.values())
+        except RuntimeError as error:
+            assert "all tensors must be on one device" in str(error), error
+            print(str(error).splitlines()[0])
+try:
+    backward(grad, value.cuda(), shapes, *(x.cuda() for x in (reference, offsets, logits)))
+except RuntimeError as error:
+    print(str(error).splitlines()[0])
+"""
+
+
+@pytest.fixture(scope="module")
+def op(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The op with the CUDA operators, its kernels made for fibers."""
+    if not shutil.which("g++"):
+        pytest.skip("needs g++")
+    library = tmp_path_factory.mktemp("op") / "op.so"
+    torch_folder = Path(torch.__file__).parent
+    headers = ("include", "include/torch/csrc/api/include")
+    options = [
+        *("-std=c++17", "-O0", "-shared", "-fPIC", "-fvisibility=hidden", "-w", "-DWITH_CUDA"),
+        "-DTORCH_TARGET_VERSION=0x020a000000000000",
+        *(f"-isystem{torch_folder / folder}" for folder in headers),
+        *(f"-I{FIBERS}", f"-L{torch_folder / 'lib'}", "-Wl,--no-as-needed", "-ltorch_cpu", "-ldl"),
+    ]
+    sources = [ROOT / name for name in SOURCES]
+    subprocess.run(["g++", *sources, FIBERS / "run.cpp", *options, "-o", library], check=True)
+    return library
+
+
+@pytest.mark.slow
+def test_the_streams_function_is_the_one_of_libtorch_cuda(op):
+    done = subprocess.run([sys.executable, "-c", ADDRESS, op], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_installed_op_finds_the_streams_function():
+    ops = pytest.importorskip("MultiScaleDeformableAttention")
+    if not hasattr(ctypes.CDLL(ops._BINARY), "msda_current_stream_address"):
+        pytest.skip("it was built without CUDA")
+    binary = str(ops._BINARY)
+    done = subprocess.run([sys.executable, "-c", ADDRESS, binary], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_cuda_equals_cpu_also_for_views_at_odd_places_and_never_waits(op, stand_in):
+    gpu_stand_in.run(stand_in, SETUP + EVERYWHERE, op)
+
+
+@pytest.mark.slow
+def test_arithmetic_in_front_of_the_kernels_never_waits(op, stand_in):
+    gpu_stand_in.run(stand_in, SETUP + IN_PYTORCH, op)
+
+
+@pytest.mark.slow
+def test_tensors_of_several_devices_raise(op, stand_in):
+    said = gpu_stand_in.run(stand_in, SETUP + MIXED, op, gpus=2).splitlines()
+    assert len(said) == 13
+    assert "value is on cuda:0 but locations are on cpu" in said[0]
+    assert "value is on cuda:1 but locations are on cuda:0" in said[2]
+    assert "value is on cpu but the reference is on cuda:0" in said[3]
+    assert "the gradient is on cpu" in said[-1]
+
+
+@pytest.mark.slow
+def test_without_libtorch_cuda_the_op_says_so(op, stand_in, tmp_path):
+    source = tmp_path / "where.cpp"
+    source.write_text(
+        f'#include "{ROOT}/ops/csrc/current_stream.h"\n'
+        'extern "C" bool missing() { return !msda::current_stream_function(); }\n'
+    )
+    library = tmp_path / "where.so"
+    command = ["g++", "-std=c++17", "-shared", "-fPIC", source, "-o", library, "-ldl"]
+    subprocess.run(command, check=True)
+    code = f"import ctypes; assert ctypes.CDLL({str(library)!r}).missing()"  # no torch here
+    subprocess.run([sys.executable, "-c", code], check=True)
