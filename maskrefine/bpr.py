@@ -6,9 +6,10 @@ H W pixels of the image, h w feature cells.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def network_input(images: Tensor, coarse: Tensor) -> Tensor:
     return torch.cat((images, signs), 1)
 
 
-def inside(logits: Tensor) -> Tensor:
+def foreground(logits: Tensor) -> Tensor:
     """(P, 2, h, w) logits -> (P, 1, h, w): their softmax's foreground is this one's sigmoid."""
     return logits[:, 1:] - logits[:, :1]
 
@@ -122,10 +123,11 @@ class PatchRefiner:
                 f"masks are {masks.shape[1:]}, the image is {image.shape[:2]} (height, width);"
                 " expected the same; resize the masks to the image first"
             )
-        refined = masks.copy()
         cut = (self._cut(i, mask, None, iou_threshold) for i, mask in enumerate(masks))
-        for mask in self._refined(image, cut, numerics):
-            _paste(refined[mask.number], mask)
+        refined = masks.copy()
+        page = _Page(self._pixels(image), cut, lambda mask: mask.paste(refined[mask.number]))
+        for _ in self._finished([page], numerics):
+            pass
         return refined
 
     def refine_rles(
@@ -136,6 +138,32 @@ class PatchRefiner:
         numerics: str = "batch",
     ) -> list[Rle]:
         """The same of masks as RLEs; only a few of them are pixels at any time."""
+        return next(self.refine_images([(image, rles)], iou_threshold, numerics))
+
+    def refine_images(
+        self,
+        images: Iterable[tuple[np.ndarray, Sequence[Rle]]],
+        iou_threshold: float = 0.25,
+        numerics: str = "batch",
+    ) -> Iterator[list[Rle]]:
+        """The same of one image after the other; patches of all share the network's batches.
+
+        Args:
+            images: (H, W, 3) uint8 RGB, each with its masks.
+        """
+        results: deque[list[Rle]] = deque()
+        pages = (self._page(image, rles, iou_threshold, results) for image, rles in images)
+        for _ in self._finished(pages, numerics):
+            yield results.popleft()
+
+    def _page(
+        self,
+        image: np.ndarray,
+        rles: Sequence[Rle],
+        iou_threshold: float,
+        results: deque[list[Rle]],
+    ) -> _Page:
+        """An image and its masks as RLEs, which are replaced in the last of the results."""
         for i, rle in enumerate(rles):
             if tuple(rle["size"]) != image.shape[:2]:
                 raise DataError(
@@ -143,16 +171,23 @@ class PatchRefiner:
                     " (height, width); expected the same: are they of this image?"
                 )
         refined, boxes = list(rles), mask_io.boxes(rles) if rles else np.zeros((0, 4))
+        empty = np.zeros(image.shape[1::-1], bool).T  # (H, W), column-major: the layout of RLEs
         cut = (
             self._cut(i, mask_io.decode(rle), box, iou_threshold)
             for i, (rle, box) in enumerate(zip(rles, boxes, strict=True))
         )
-        page = np.zeros(image.shape[1::-1], bool).T  # (H, W), column-major: the layout of RLEs
-        for mask in self._refined(image, cut, numerics):
-            part = _paste(page, mask)
-            refined[mask.number] = mask_io.encode(page[None])[0]
-            page[part] = False
-        return refined
+
+        def finish(mask: PatchedMask) -> None:
+            part = mask.paste(empty)
+            refined[mask.number] = mask_io.encode(empty[None])[0]
+            empty[part] = False
+
+        results.append(refined)
+        return _Page(self._pixels(image), cut, finish)
+
+    def _pixels(self, image: np.ndarray) -> Tensor:
+        """(3, H, W) uint8 where the network is."""
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(self.device)
 
     def _cut(
         self, number: int, mask: np.ndarray, box: np.ndarray | None, iou_threshold: float
@@ -161,44 +196,69 @@ class PatchRefiner:
             mask, iou_threshold=iou_threshold, size=self.patch_size, number=number, box=box
         )
 
-    def _refined(
-        self, image: np.ndarray, cut: Iterable[PatchedMask], numerics: str
-    ) -> Iterator[PatchedMask]:
-        """Masks that have patches, each when all its patches have passed the network."""
+    def _finished(self, pages: Iterable[_Page], numerics: str) -> Iterator[_Page]:
+        """Each image in turn, when all its patches have passed the network."""
         if numerics not in NUMERICS:
             raise ConfigError(f"numerics {numerics!r}: expected one of {', '.join(NUMERICS)}")
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(self.device)
-        patches = ((mask, i) for mask in cut for i in range(len(mask.boxes)))
+        patches = (patch for page in pages for patch in page.patches())
         while batch := list(islice(patches, self.batch_size)):
-            probabilities = self._probabilities(pixels, batch, NUMERICS[numerics])
+            inside = iter(self._probabilities(batch, NUMERICS[numerics]))
             # one by one, because windows overlap and sums keep the published order
-            for (mask, i), patch in zip(batch, probabilities, strict=True):
-                mask.add(i, patch)
-                if i == len(mask.boxes) - 1:
-                    yield mask
+            for patch in batch:
+                if patch.mask is None:
+                    yield patch.page
+                    continue
+                patch.mask.add(patch.index, next(inside))
+                if patch.index == len(patch.mask.boxes) - 1:
+                    patch.page.finish(patch.mask)
 
     @torch.inference_mode()
-    def _probabilities(
-        self, image: Tensor, batch: Sequence[tuple[PatchedMask, int]], numerics: Numerics
-    ) -> np.ndarray:
-        """(3, H, W) uint8 and P patches, as masks and which of their boxes -> (P, s, s)."""
-        s, side = self.patch_size, self.network.input_size
-        x, y = (torch.tensor([int(m.boxes[i, k]) for m, i in batch]) for k in (0, 1))
-        x, y = x.to(self.device), y.to(self.device)
-        coarse = np.concatenate([m.patches(slice(i, i + 1)) for m, i in batch])
-        colors = image.unfold(1, s, 1).unfold(2, s, 1)[:, y, x].transpose(0, 1)  # (P, 3, s, s)
-        given = network_input(
-            numerics.resize_image(colors, side), torch.from_numpy(coarse).to(self.device)
+    def _probabilities(self, batch: Sequence[_Patch], numerics: Numerics) -> np.ndarray:
+        """(P, s, s) of those that have a mask."""
+        places = [(p.page, p.mask, p.index) for p in batch if p.mask is not None]
+        if not places:
+            return np.zeros((0, self.patch_size, self.patch_size), np.float32)
+        side = self.network.input_size
+        coarse = torch.from_numpy(np.stack([mask.patch(i) for _, mask, i in places]))
+        colors = torch.cat(
+            [
+                self._windows(page.pixels, np.stack([mask.boxes[i] for _, mask, i in group]))
+                for page, group in groupby(places, key=lambda place: place[0])
+            ]
         )
+        given = network_input(numerics.resize_image(colors, side), coarse.to(self.device))
         mixed = self.precision != torch.float32
         with torch.autocast(self.device.type, self.precision, enabled=mixed):
             logits = self.network(given)
-        return numerics.probabilities(inside(logits.float()), side, s).cpu().numpy()
+        logits = foreground(logits.float())
+        return numerics.probabilities(logits, side, self.patch_size).cpu().numpy()
+
+    def _windows(self, pixels: Tensor, boxes: np.ndarray) -> Tensor:
+        """(3, H, W) and P boxes -> (P, 3, s, s)."""
+        x, y = (torch.from_numpy(boxes[:, i]).to(self.device) for i in (0, 1))
+        s = self.patch_size
+        return pixels.unfold(1, s, 1).unfold(2, s, 1)[:, y, x].transpose(0, 1)
 
 
-def _paste(page: np.ndarray, mask: PatchedMask) -> tuple[slice, slice]:
-    """Write a refined mask into (H, W) bool; where it was written."""
-    (y, x), (h, w) = mask.corner, mask.pixels.shape
-    part = (slice(y, y + h), slice(x, x + w))
-    page[part] = mask.stitched()
-    return part
+@dataclass(eq=False, slots=True)
+class _Page:
+    """An image on its way through the network."""
+
+    pixels: Tensor  # (3, H, W) uint8
+    masks: Iterable[PatchedMask]  # made when asked for
+    finish: Callable[[PatchedMask], object]  # what is done with a mask that has all its patches
+
+    def patches(self) -> Iterator[_Patch]:
+        """Those of all masks, and at last one of none."""
+        for mask in self.masks:
+            yield from (_Patch(self, mask, i) for i in range(len(mask.boxes)))
+        yield _Patch(self, None, 0)
+
+
+@dataclass(eq=False, slots=True)
+class _Patch:
+    """A patch of a mask of an image; without a mask, the image's end."""
+
+    page: _Page
+    mask: PatchedMask | None
+    index: int

@@ -247,8 +247,12 @@ class FCNHead(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Four maps (B, C, h, w) -> (B, 2, h, w) of the finest."""
         mix: Any = self.convs[0]
-        x = torch.cat([resize(m, maps[0].shape[-1]) for m in maps], 1)
-        return self.conv_seg(conv_norm(x, mix.conv, mix.bn).relu_())
+        side, weights = maps[0].shape[-1], mix.conv.weight.split([m.shape[1] for m in maps], 1)
+        x = F.conv2d(maps[0], weights[0])
+        # published: all maps resized, then one convolution; 1x1 ones and resizing commute
+        for one, weight in zip(maps[1:], weights[1:], strict=True):
+            x = x + resize(F.conv2d(one, weight), side)
+        return self.conv_seg(mix.bn(x).relu_())
 
 
 def resize(maps: Tensor, side: int) -> Tensor:

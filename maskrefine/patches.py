@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 
 from maskrefine.regions import nms
 from segcore.structures import Size
@@ -128,22 +127,30 @@ class PatchedMask:
         (x0, y0), (x1, y1) = around[:, :2].min(0).tolist(), around[:, 2:].max(0).tolist()
         return cls(number, (y0, x0), np.ascontiguousarray(mask[y0:y1, x0:x1]), boxes)
 
-    def patches(self, which: slice = slice(None)) -> np.ndarray:
-        """(P, s, s) bool, of all boxes or some."""
-        boxes = self.boxes[which] - np.tile(self.corner[::-1], 2)
-        if not len(boxes):
-            return np.zeros((0, 0, 0), bool)
-        size = int(boxes[0, 2] - boxes[0, 0])
-        return sliding_window_view(self.pixels, (size, size))[boxes[:, 1], boxes[:, 0]]
+    def patch(self, index: int) -> np.ndarray:
+        """(s, s) bool"""
+        return self.pixels[self._window(index)]
+
+    def patches(self) -> np.ndarray:
+        """(P, s, s) bool"""
+        none = np.zeros((0, 0, 0), bool)
+        return (
+            np.stack([self.patch(i) for i in range(len(self.boxes))]) if len(self.boxes) else none
+        )
 
     def add(self, index: int, probabilities: np.ndarray) -> None:
         """Of patch `index` the probabilities (s, s) that its pixels are inside."""
         if self._sum is None or self._count is None:
             self._sum = np.zeros(self.pixels.shape, np.float32)
             self._count = np.zeros(self.pixels.shape, np.uint16)
-        x0, y0, x1, y1 = (self.boxes[index] - np.tile(self.corner[::-1], 2)).tolist()
-        self._sum[y0:y1, x0:x1] += probabilities
-        self._count[y0:y1, x0:x1] += 1
+        window = self._window(index)
+        self._sum[window] += probabilities
+        self._count[window] += 1
+
+    def _window(self, index: int) -> tuple[slice, slice]:
+        """Where a box lies in the part."""
+        (y, x), (x0, y0, x1, y1) = self.corner, self.boxes[index].tolist()
+        return slice(y0 - y, y1 - y), slice(x0 - x, x1 - x)
 
     def stitched(self) -> np.ndarray:
         """(h, w) bool: over one half on average where there were patches, elsewhere as before."""
@@ -151,3 +158,10 @@ class PatchedMask:
             return self.pixels
         seen = self._count > 0
         return np.where(seen, self._sum > np.float32(0.5) * self._count, self.pixels)
+
+    def paste(self, page: np.ndarray) -> tuple[slice, slice]:
+        """Write the stitched mask into (H, W) bool; where it was written."""
+        (y, x), (h, w) = self.corner, self.pixels.shape
+        part = (slice(y, y + h), slice(x, x + w))
+        page[part] = self.stitched()
+        return part

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from maskrefine.predictions import ImageId, ImagePredictions, Predictions
 from segcore.data.images import read_image
 from segcore.errors import DataError
 from segcore.evaluation.writers import write_json
+from segcore.structures import Rle
 
 RUN = "refinement.txt"  # in the workplace: with what the results there were made
 
@@ -73,28 +75,45 @@ def refine_predictions(
     settings = _settings(refiner, predictions, iou_threshold, numerics)
     _begin(predictions.workplace(output), settings)
     left = [image for image in predictions.images if not predictions.done(output, image)]
-    before, missing = len(predictions.images) - len(left), []
-    unrefined: list[ImageId] = []
-    for i, (image, found, pixels) in enumerate(_ahead(predictions, left, picture_of)):
-        if isinstance(pixels, DataError):
-            missing.append(str(pixels))
-            unrefined.append(image)
-        else:
-            height, width = pixels.shape[:2]
-            found.check_size((height, width))
-            masks = refiner.refine_rles(pixels, found.masks, iou_threshold, numerics)
-            predictions.write(output, found.with_masks(masks))
-        progress(before + i + 1, len(predictions.images))
+    before = len(predictions.images) - len(left)
+    missing: dict[ImageId, DataError] = {}
+    pairs = _ahead(predictions, left, picture_of)
+    for i, refined in enumerate(_refined(refiner, pairs, missing, iou_threshold, numerics), 1):
+        predictions.write(output, refined)
+        progress(before + i, len(predictions.images))
     if missing and not keep_missing:
         raise DataError(
             f"{len(missing)} of {len(predictions.images)} images cannot be read, first:"
-            f" {missing[0]}; all others are done and kept: put the images there and start again,"
-            " or have the masks of missing images kept as they are"
+            f" {next(iter(missing.values()))}; all others are done and kept: put the images there"
+            " and start again, or have the masks of missing images kept as they are"
         )
-    for image in unrefined:
+    for image in missing:
         predictions.write(output, predictions.read(image))
     predictions.join(output)
-    return Refined(len(left) - len(missing), before, tuple(missing))
+    return Refined(len(left) - len(missing), before, tuple(map(str, missing.values())))
+
+
+def _refined(
+    refiner: PatchRefiner,
+    pairs: Iterator[tuple[ImagePredictions, np.ndarray | DataError]],
+    missing: dict[ImageId, DataError],
+    iou_threshold: float,
+    numerics: str,
+) -> Iterator[ImagePredictions]:
+    """Predictions with refined masks; those of images that could not be read go to `missing`."""
+    waiting: deque[ImagePredictions] = deque()
+
+    def readable() -> Iterator[tuple[np.ndarray, Sequence[Rle]]]:
+        for found, pixels in pairs:
+            if isinstance(pixels, DataError):
+                missing[found.image] = pixels
+                continue
+            found.check_size((pixels.shape[0], pixels.shape[1]))
+            waiting.append(found)
+            yield pixels, found.masks
+
+    for masks in refiner.refine_images(readable(), iou_threshold, numerics):
+        yield waiting.popleft().with_masks(masks)
 
 
 def check_output(predictions: Predictions, output: Path) -> None:
@@ -152,15 +171,15 @@ def _ahead(
     predictions: Predictions,
     images: Sequence[ImageId],
     picture_of: Callable[[ImagePredictions], Path],
-) -> Iterator[tuple[ImageId, ImagePredictions, np.ndarray | DataError]]:
+) -> Iterator[tuple[ImagePredictions, np.ndarray | DataError]]:
     """Predictions and pixels of every image; the next one is read while one is worked on."""
 
-    def load(image: ImageId) -> tuple[ImageId, ImagePredictions, np.ndarray | DataError]:
+    def load(image: ImageId) -> tuple[ImagePredictions, np.ndarray | DataError]:
         found = predictions.read(image)
         try:
-            return image, found, read_image(picture_of(found))
+            return found, read_image(picture_of(found))
         except DataError as error:
-            return image, found, error
+            return found, error
 
     with ThreadPoolExecutor(1) as pool:
         following = [pool.submit(load, image) for image in images[:1]]

@@ -105,6 +105,21 @@ def test_rles_equal_masks(small, image, masks, numerics):
     np.testing.assert_array_equal(np.stack([decode(rle) for rle in rles]), refined)
 
 
+def test_images_share_batches(small, image, masks):
+    refiner, empty = Recording(small, batch_size=7), np.zeros((1, H, W), bool)
+    other = np.ascontiguousarray(image[::-1, :230])
+    pairs = [
+        (image, encode(masks)),
+        (other, []),
+        (other, encode(masks[:2, :, :230])),
+        (image, encode(empty)),
+        (image[:60], encode(masks[:, :60])),
+    ]
+    together = list(refiner.refine_images(pairs))
+    assert together == [PatchRefiner(small).refine_rles(*pair) for pair in pairs]
+    assert len(refiner.probabilities) > 30
+
+
 def test_empty_masks_stay_and_change_no_other(small, image, masks):
     refiner = PatchRefiner(small)
     mixed = np.stack([np.zeros((H, W), bool), masks[0], np.zeros((H, W), bool), masks[2]])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from formulas import PHI, golden_file, key_shapes, picture, weights
 
-from maskrefine.bpr import NUMERICS, inside, network_input, normalise
+from maskrefine.bpr import NUMERICS, foreground, network_input, normalise
 from maskrefine.hrnet import VARIANTS, PatchNetwork, resize
 from segcore.errors import WeightsError
 
@@ -71,7 +71,10 @@ def test_logits_and_maps_equal(folder, name):
     sums = full.double().softmax(1)[:, 1].sum((1, 2))
     close(sums, arrays["prob_full_abssum"], atol=0.05)
     for kind, published in (("batch", "batch_pipeline"), ("demo", "demo")):
-        close(NUMERICS[kind].probabilities(inside(logits), side, 64), arrays[f"prob64_{published}"])
+        close(
+            NUMERICS[kind].probabilities(foreground(logits), side, 64),
+            arrays[f"prob64_{published}"],
+        )
 
 
 def test_a_folded_batch_equals_one_by_one(folder):
