@@ -128,8 +128,11 @@ class DataLoader:
     NUM_WORKERS: int = number(4, low=0)
     FILTER_EMPTY_ANNOTATIONS: bool = True
     ASPECT_RATIO_GROUPING: bool = True
-    SAMPLER_TRAIN: str = one_of("TrainingSampler", "RepeatFactorTrainingSampler")
-    # of the latter: classes that are in a smaller share of the images are seen more often
+    # the third one is mmdetection's: factors are rounded up, not by chance
+    SAMPLER_TRAIN: str = one_of(
+        "TrainingSampler", "RepeatFactorTrainingSampler", "ClassBalancedDataset"
+    )
+    # of these two: images of classes that are in a smaller share of all are seen more often
     REPEAT_THRESHOLD: float = number(0.0, low=0, high=1)
     REPEAT_SQRT: bool = True
 

@@ -146,7 +146,8 @@ def _repeats(cfg: Config, records: Records) -> np.ndarray | None:
     loader = cfg.DATALOADER
     if loader.SAMPLER_TRAIN == "TrainingSampler":
         return None
-    return repeat_factors(records, loader.REPEAT_THRESHOLD, square_root=loader.REPEAT_SQRT)
+    factors = repeat_factors(records, loader.REPEAT_THRESHOLD, square_root=loader.REPEAT_SQRT)
+    return np.ceil(factors) if loader.SAMPLER_TRAIN == "ClassBalancedDataset" else factors
 
 
 def test_batches(

@@ -5,6 +5,7 @@ Legend of one-letter names: N masks, K classes, H W pixels.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -16,6 +17,8 @@ from segcore.evaluation.coco_ap import Part, Tables, coco_datasets, coco_tables,
 from segcore.evaluation.lvis_ap import by_frequency, lvis_datasets, lvis_tables
 from segcore.labels import frame_ids
 from segcore.structures import Frame, Metadata, PngId, Record, Result, Rle, Segment
+
+logger = logging.getLogger(__name__)
 
 KINDS = ("instance", "boundary", "lvis")
 LVIS_DETECTIONS, COCO_DETECTIONS = 300, 100  # of an image; of an image and class
@@ -80,6 +83,12 @@ class InstanceEvaluator:
         """From "bbox", "segm" or "boundary" to its tables."""
         K, limits = len(self.metadata.classes), {"max_dets": self.max_dets}
         if self.lvis:
+            if self.parts and not any(part.negatives for part in self.parts):
+                logger.warning(
+                    "%s: no image says which classes it lacks (neg_category_ids); predictions of"
+                    " absent classes do not count",
+                    self.metadata.name,
+                )
             data = lvis_datasets(self.parts, K, **limits)
             return partial(lvis_tables, *data, dilation=self.dilation, **limits)
         data = coco_datasets(self.parts, K)

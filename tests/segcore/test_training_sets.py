@@ -99,8 +99,15 @@ def test_a_list_of_images_is_nothing_to_train_on(tiny, tmp_path, filtered):
         records(tiny, "mask_former_instance", f"{tmp_path}/x.json@{tiny}/images", opts=opts)
 
 
-def test_images_of_rare_classes_are_seen_more_often(tiny, tmp_path):
-    """Boxes in both images, a disc in the second one: its share is 1/2, so it is seen twice."""
+@pytest.mark.parametrize(
+    ("sampler", "threshold"),
+    [("RepeatFactorTrainingSampler", "1"), ("ClassBalancedDataset", "0.6")],
+)
+def test_images_of_rare_classes_are_seen_more_often(tiny, tmp_path, sampler, threshold):
+    """Boxes in both images, a disc in the second one: its share is 1/2, so it is seen twice.
+
+    A threshold of .6 makes that 1.2 times, which the other sampler rounds up.
+    """
     content = json.loads((tiny / "instances.json").read_text())
     first, second = [image["id"] for image in content["images"]]
     one = {"segmentation": [[8, 8, 56, 8, 56, 56, 8, 56]], "iscrowd": 0}
@@ -109,8 +116,8 @@ def test_images_of_rare_classes_are_seen_more_often(tiny, tmp_path):
         for i, (image, k) in enumerate([(first, 0), (second, 0), (second, 1)], 1)
     ]
     (tmp_path / "x.json").write_text(json.dumps(content))
-    opts = ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "SOLVER.IMS_PER_BATCH", "1"]
-    opts += ["DATALOADER.REPEAT_THRESHOLD", "1", "DATALOADER.REPEAT_SQRT", "false"]
+    opts = ["DATALOADER.SAMPLER_TRAIN", sampler, "SOLVER.IMS_PER_BATCH", "1"]
+    opts += ["DATALOADER.REPEAT_THRESHOLD", threshold, "DATALOADER.REPEAT_SQRT", "false"]
     opts += ["DATALOADER.NUM_WORKERS", "0", "INPUT.DATASET_MAPPER_NAME", "mask_former_instance"]
     names = json.dumps([f"{tmp_path}/x.json@{tiny}/images"])
     cfg = load_config(MODEL, [*opts, "DATASETS.TRAIN", names, "DATASETS.CATALOGS", "[]"])

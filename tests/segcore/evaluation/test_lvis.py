@@ -167,6 +167,14 @@ def test_contradictions_change_nothing():
     assert odd == pytest.approx(score([(2, A)], found), nan_ok=True)
 
 
+def test_data_that_says_nothing_of_absence_warns(caplog):
+    score([(2, A)], [(2, A, 0.9)])
+    assert "many: no image says which classes it lacks" in caplog.text
+    caplog.clear()
+    score([(2, A)], [(2, A, 0.9)], negatives=[3])
+    assert not caplog.text
+
+
 def test_the_best_of_an_image_count_over_all_classes():
     found = [(0, A, 0.9), (1, A, 0.8), (2, A, 0.7)]
     assert score([(2, A)], found, max_dets=3)["AP"] == pytest.approx(100)
