@@ -12,6 +12,7 @@ from maskrefine.predictions import ImageId, ImagePredictions, Predictions
 from segcore import masks as mask_io
 from segcore.errors import DataError
 from segcore.labels import frame_ids
+from segcore.segment_rle import to_rle
 from segcore.structures import Metadata, PngId, Record, Rle
 
 SEED = 2020  # of the published draw
@@ -106,7 +107,7 @@ def record_objects(record: Record) -> tuple[np.ndarray, list[Rle]]:
     painted = [s.shape.id for s in segments if isinstance(s.shape, PngId)]
     rles = iter(mask_io.encode_ids(frame_ids(frame), painted) if painted else [])
     objects = [
-        next(rles) if isinstance(s.shape, PngId) else mask_io.to_rle(s, frame, record.size)
+        next(rles) if isinstance(s.shape, PngId) else to_rle(s, frame, record.size)
         for s in segments
     ]
     return np.array([s.category for s in segments], np.int64), objects

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask
 
-from segcore.labels import frame_ids
-from segcore.structures import Frame, PngId, Polygons, Rle, Segment, Size
+from segcore.structures import Rle, Size
 
 coco_mask: Any = mask  # its stubs know nothing of RLEs as dictionaries
 
@@ -89,18 +88,6 @@ def rasterise(shapes: Sequence[Sequence[Sequence[float]]], size: Size) -> np.nda
     return coco_mask.decode(rles).transpose(2, 0, 1).astype(bool)
 
 
-def to_rle(segment: Segment, frame: Frame, size: Size, ids: np.ndarray | None = None) -> Rle:
-    """Any shape of a segment as RLE at the record's size.
-
-    Args:
-        ids: the frame's panoptic ids (H, W), if the caller has read them already.
-    """
-    shape = segment.shape
-    if isinstance(shape, Polygons):
-        parts = coco_mask.frPyObjects([list(ring) for ring in shape.rings], *size)
-        return coco_mask.merge(parts)
-    if isinstance(shape, PngId):
-        if ids is None:
-            ids = frame_ids(frame)
-        return encode((ids == shape.id)[None])[0]
-    return shape
+def encode_polygons(rings: Sequence[Sequence[float]], size: Size) -> Rle:
+    """One RLE of what lies in any of the polygons x0 y0 x1 y1 ... in pixels."""
+    return coco_mask.merge(coco_mask.frPyObjects([list(ring) for ring in rings], *size))

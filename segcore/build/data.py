@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from segcore.architectures import KEY, architecture
-from segcore.build.views import TARGETS
+from segcore.build.mappers import TARGETS
 from segcore.config import Config
 from segcore.contracts import Task
 from segcore.data.catalog import Catalog

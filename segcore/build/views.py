@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from segcore.build.mappers import TARGETS
 from segcore.config import Config
 from segcore.data.color import ColorSSD
 from segcore.data.transforms import (
@@ -19,15 +20,6 @@ from segcore.errors import ConfigError
 from segcore.structures import Metadata
 
 logger = logging.getLogger(__name__)
-
-TARGETS = {
-    "mask_former_semantic": "semantic",
-    "mask_former_panoptic": "panoptic",
-    "mask_former_instance": "instance",
-    "coco_instance_lsj": "instance",
-    "default": "instance",  # detectron2's own, for detectors
-    "coco_panoptic_lsj": "panoptic",
-}
 
 
 def build_views(cfg: Config, metadata: Metadata, *, outlines: bool = False) -> StillViews:

@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from segcore.data.classes import metadata_of
-from segcore.data.entry import Entry
-from segcore.data.formats.format import Format, Source
-from segcore.data.formats.table import FORMATS, format_of, recognised
+from segcore.data.formats.format import Entry, Format, Source
+from segcore.data.formats.table import FORMATS, all_formats, format_of, recognised
 from segcore.data.instance_truth import InstanceTruth
 from segcore.data.parsing.yaml_file import read_yaml
 from segcore.data.problem import Report, raise_it
@@ -114,9 +113,8 @@ class Catalog:
             return None
         if path.is_file():
             logger.info("%s: AP is measured against %s", name, path)
-            return InstanceTruth(
-                Source(annotations=path, images=source.images), self.metadata(name)
-            )
+            instances = replace(source, annotations=path, more={})
+            return InstanceTruth(format_of("coco_instances"), instances, self.metadata(name))
         logger.warning(
             "%s: AP is measured against the panoptic PNGs, because %s is not there; published"
             " numbers are measured against that file",
@@ -182,7 +180,7 @@ def _entry_of(name: str, written: _Written) -> Entry:
     format = format_of(block["reader"], name)
     images, annotations = more.pop("images"), more.pop("annotations")
     # what another format reads is no mistake: entries of several formats may share their paths
-    known = {key for each in (format, *FORMATS.values()) for key in each.more}
+    known = {key for each in (format, *all_formats()) for key in each.more}
     if unknown := more.keys() - known:
         raise DataError(
             f"{written.file}: {name} has unknown {sorted(unknown)}; it needs `images` and"

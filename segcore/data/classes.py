@@ -10,8 +10,9 @@ from __future__ import annotations
 import colorsys
 from pathlib import Path
 
-from segcore.data.class_list import ClassList, Color, class_list
-from segcore.data.entry import Entry
+from segcore.data.class_list import ClassList, Color
+from segcore.data.formats.format import Entry
+from segcore.data.parsing.class_list import class_list
 from segcore.data.parsing.values import real, typed
 from segcore.data.parsing.yaml_file import read_yaml
 from segcore.errors import DataError

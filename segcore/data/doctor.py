@@ -87,7 +87,7 @@ def _truth(catalog: Catalog, name: str, report: Report) -> InstanceTruth | None:
     truth = catalog.truth(name)
     if truth is None:
         return None
-    truth = InstanceTruth(replace(truth.source, problem=report), truth.metadata)
+    truth = InstanceTruth(truth.format, replace(truth.source, problem=report), truth.metadata)
     len(truth.records)
     return truth
 

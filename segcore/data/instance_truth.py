@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 
-from segcore.data.formats.coco_instances import read
-from segcore.data.formats.format import Source
+from segcore.data.formats.format import Format, Source
 from segcore.data.store import Records
 from segcore.errors import DataError
 from segcore.structures import Metadata, Record
@@ -20,19 +19,21 @@ class InstanceTruth:
     """The instances of a record's image, packed until they are asked for.
 
     Args:
-        source: `annotations` is the instances JSON.
+        format: of the instances JSON.
+        source: `annotations` is that file.
         metadata: of the panoptic data set, whose category ids are those of the JSON.
     """
 
-    def __init__(self, source: Source, metadata: Metadata) -> None:
-        self.source, self.metadata, self.path = source, metadata, source.annotations
+    def __init__(self, format: Format, source: Source, metadata: Metadata) -> None:
+        self.format, self.source, self.metadata = format, source, metadata
+        self.path = source.annotations
         self._by_file: dict[str, int] = {}
         self._by_id: dict[int | str, int] = {}
 
     @cached_property
     def records(self) -> Records:
         """Of the instances JSON, read when the first one is asked for."""
-        return Records(self._noted(read(self.source, self.metadata)))
+        return Records(self._noted(self.format.read(self.source, self.metadata)))
 
     def _noted(self, records: Iterator[Record]) -> Iterator[Record]:
         for i, record in enumerate(records):

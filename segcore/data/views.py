@@ -16,6 +16,7 @@ from segcore.data.images import read_image
 from segcore.data.transforms import Example, shortest_edge
 from segcore.errors import DataError
 from segcore.labels import frame_ids, semantic_map
+from segcore.segment_rle import to_rle
 from segcore.structures import (
     Frame,
     Metadata,
@@ -175,7 +176,7 @@ def _mask(segment: Segment, record: Record, example: Example, ids: np.ndarray | 
     if isinstance(shape, Polygons):
         outlines = _moved(shape, example)
         window = (example.image.shape[0], example.image.shape[1])
-        mask = masks.decode(masks.to_rle(Segment(segment.category, outlines), frame, window))
+        mask = masks.decode(to_rle(Segment(segment.category, outlines), frame, window))
         mask[example.y.pixels < 0] = False
         mask[:, example.x.pixels < 0] = False
         return mask

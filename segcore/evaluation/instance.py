@@ -16,6 +16,7 @@ from segcore.errors import DataError
 from segcore.evaluation.coco_ap import Part, Tables, coco_datasets, coco_tables, percent, summary
 from segcore.evaluation.lvis_ap import by_frequency, lvis_datasets, lvis_tables
 from segcore.labels import frame_ids
+from segcore.segment_rle import to_rle
 from segcore.structures import Frame, Metadata, PngId, Record, Result, Rle, Segment
 
 logger = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ def _rles(things: Sequence[Segment], record: Record) -> list[Rle]:
         _check(ids.shape, record, f"{frame.panoptic} is")
         painted = dict(zip(numbers, masks.encode_ids(ids, numbers), strict=True))
     return [
-        painted[s.shape.id] if isinstance(s.shape, PngId) else masks.to_rle(s, frame, record.size)
+        painted[s.shape.id] if isinstance(s.shape, PngId) else to_rle(s, frame, record.size)
         for s in things
     ]
 

@@ -13,6 +13,7 @@ import numpy as np
 from segcore import masks
 from segcore.errors import DataError
 from segcore.labels import frame_ids, lookup
+from segcore.segment_rle import to_rle
 from segcore.structures import Frame, Metadata, Panoptic, PngId, Record, Result, Segment
 
 
@@ -67,7 +68,7 @@ def truth_map(record: Record) -> tuple[np.ndarray, dict[int, Segment]]:
     ids = np.zeros(record.size, np.int32)
     segments: dict[int, Segment] = {}
     for i, segment in enumerate(sorted(frame.segments, key=lambda s: s.crowd), 1):
-        free = masks.decode(masks.to_rle(segment, frame, record.size)) & (ids == 0)
+        free = masks.decode(to_rle(segment, frame, record.size)) & (ids == 0)
         if free.any():
             ids[free] = i
             segments[i] = segment

@@ -8,8 +8,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from segcore.data.class_list import ClassList, class_list, is_color
+from segcore.data.class_list import ClassList
 from segcore.data.folders import first_with
+from segcore.data.parsing.class_list import class_list, is_color
 from segcore.data.parsing.json_stream import last_member, read_object
 from segcore.data.parsing.values import flag, typed, whole
 from segcore.errors import DataError

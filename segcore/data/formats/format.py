@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from segcore.data.class_list import ClassList
 from segcore.data.problem import Report, raise_it
@@ -65,3 +66,21 @@ class Format:
     first_id: int = 0
     things: bool = True
     write: Callable[[Metadata, Iterable[Record], Path], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A data set by its name; classes and evaluators as people wrote them, unchecked.
+
+    Args:
+        classes: a list or an object, or the path of a file that has one; None: the data set's own.
+        evaluators: None: what is usual for the format.
+        boundary_dilation: None: what is usual.
+    """
+
+    name: str
+    format: Format
+    source: Source
+    classes: Any = None
+    evaluators: Any = None
+    boundary_dilation: Any = None

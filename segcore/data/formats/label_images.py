@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from segcore.data.class_list import ClassList, class_list
+from segcore.data.class_list import ClassList
 from segcore.data.folders import (
     first_with,
     folder_of,
@@ -15,6 +15,7 @@ from segcore.data.folders import (
 )
 from segcore.data.formats.format import Format, Source
 from segcore.data.images import IMAGE_SUFFIXES, WHERE, image_sizes
+from segcore.data.parsing.class_list import class_list
 from segcore.data.parsing.yaml_file import read_yaml
 from segcore.data.problem import Problem
 from segcore.errors import DataError

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from segcore.data.class_list import ClassList, class_list
+from segcore.data.class_list import ClassList
 from segcore.data.folders import first_with, image_folder
 from segcore.data.formats.coco_file import CocoFile, class_of
 from segcore.data.formats.coco_head import (
@@ -20,6 +20,7 @@ from segcore.data.formats.coco_head import (
 )
 from segcore.data.formats.coco_instances import records_of, values_of
 from segcore.data.formats.format import Format, Source
+from segcore.data.parsing.class_list import class_list
 from segcore.data.parsing.values import typed, whole
 from segcore.errors import DataError
 from segcore.structures import Metadata, Record

@@ -5,38 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from segcore.data.formats import cityscapes, coco_instances, coco_panoptic, label_images, lvis
 from segcore.data.formats.format import Format
 from segcore.errors import DataError
 from segcore.import_path import import_from, is_import_path
 
-# of a path that several recognise, the first one is the format
-FORMATS: dict[str, Format] = {
-    "coco_panoptic": coco_panoptic.FORMAT,
-    "lvis": lvis.FORMAT,
-    "coco_instances": coco_instances.FORMAT,
-    "label_png": label_images.LABEL_PNG,
-    "label_list": label_images.LABEL_LIST,
-    "cityscapes_semantic": cityscapes.SEMANTIC,
-    "cityscapes_instances": cityscapes.INSTANCES,
-    "cityscapes_panoptic": cityscapes.PANOPTIC,
+FOLDER = "segcore.data.formats"
+# imported when one is asked for; of a path that several recognise, the first one is the format
+FORMATS: dict[str, str] = {
+    "coco_panoptic": f"{FOLDER}.coco_panoptic:FORMAT",
+    "lvis": f"{FOLDER}.lvis:FORMAT",
+    "coco_instances": f"{FOLDER}.coco_instances:FORMAT",
+    "label_png": f"{FOLDER}.label_images:LABEL_PNG",
+    "label_list": f"{FOLDER}.label_images:LABEL_LIST",
+    "cityscapes_semantic": f"{FOLDER}.cityscapes:SEMANTIC",
+    "cityscapes_instances": f"{FOLDER}.cityscapes:INSTANCES",
+    "cityscapes_panoptic": f"{FOLDER}.cityscapes:PANOPTIC",
 }
 
 
-def format_of(name: Any, where: str) -> Format:
+def format_of(name: Any, where: str = "") -> Format:
     """A format of the table, or the one that an import path leads to.
 
     Args:
         where: the data set, for errors.
     """
-    if isinstance(name, str) and name in FORMATS:
-        return FORMATS[name]
-    if not isinstance(name, str) or not is_import_path(name):
+    path = FORMATS.get(name, name) if isinstance(name, str) else ""
+    if not is_import_path(path):
         raise DataError(
             f"{where}: unknown reader {name!r:.80}; there are {', '.join(FORMATS)}, and"
             " package.module:FORMAT of your own"
         )
-    format = import_from(name, f"{where}: reader", DataError)
+    format = import_from(path, f"{where}: reader", DataError)
     if not isinstance(format, Format):
         raise DataError(
             f"{where}: {name} is {type(format).__name__}; expected a Format"
@@ -45,9 +44,14 @@ def format_of(name: Any, where: str) -> Format:
     return format
 
 
+def all_formats() -> list[Format]:
+    """Those of the table, in its order."""
+    return [format_of(name) for name in FORMATS]
+
+
 def recognised(path: Path) -> Format:
     """The format of a data set that is given by its path."""
-    for format in FORMATS.values():
+    for format in all_formats():
         if format.recognises(path):
             return format
     raise DataError(

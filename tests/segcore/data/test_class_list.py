@@ -9,8 +9,8 @@ from fake_task import make_task
 
 from segcore.build.evaluators import EVALUATORS, build_evaluators
 from segcore.data.catalog import Catalog
-from segcore.data.class_list import class_list
-from segcore.data.formats.table import FORMATS
+from segcore.data.formats.table import all_formats
+from segcore.data.parsing.class_list import class_list
 from segcore.errors import DataError
 
 ABC = {"names": ["a", "b", "c"]}
@@ -69,7 +69,7 @@ def entry(folder, more):
 
 
 def test_evaluators_are_known(tmp_path):
-    assert all(set(format.evaluators) <= EVALUATORS.keys() for format in FORMATS.values())
+    assert all(set(format.evaluators) <= EVALUATORS.keys() for format in all_formats())
     assert entry(tmp_path, {"evaluators": "instance"}).evaluators == ("instance",)
     assert entry(tmp_path, {"evaluators": []}).evaluators == ()
     assert entry(tmp_path, {}).evaluators == ("semantic",)

@@ -8,7 +8,7 @@ from loading import load
 
 from segcore.config import load_config
 from segcore.data.catalog import Catalog
-from segcore.data.formats.table import FORMATS, recognised
+from segcore.data.formats.table import FORMATS, all_formats, recognised
 from segcore.data.views import StillViews
 from segcore.errors import DataError
 from segcore.structures import Polygons
@@ -18,7 +18,7 @@ BOXES = "00.png disc 10 12 30 40\n00.png box 1 2 3 4\n01.png box 5 6 7 8\n"
 
 def test_formats_are_a_table():
     assert {"coco_instances", "coco_panoptic", "label_png"} <= FORMATS.keys()
-    assert all(format.name == name for name, format in FORMATS.items())
+    assert [format.name for format in all_formats()] == list(FORMATS)
 
 
 def test_paths_are_data_sets(tiny):
@@ -60,7 +60,7 @@ def files(tiny, folder):
 )
 def test_every_format_knows_its_files(tiny, tmp_path, file, formats):
     path = files(tiny, tmp_path) / file
-    assert [name for name, format in FORMATS.items() if format.recognises(path)] == formats
+    assert [format.name for format in all_formats() if format.recognises(path)] == formats
     if formats:
         assert recognised(path).name == formats[0]
     else:

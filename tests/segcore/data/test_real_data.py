@@ -9,8 +9,8 @@ import pytest
 from loading import load
 from pycocotools import mask as coco_mask
 
-from segcore import masks
 from segcore.labels import read_ids, semantic_map
+from segcore.segment_rle import to_rle
 
 
 def test_real_panoptic_data(shared_data):
@@ -45,7 +45,7 @@ def test_real_instances_match_pycocotools(shared_data):
         rle = coco_mask.merge(parts) if isinstance(parts, list) else parts
         expected.append((entry["image_id"], bytes(rle["counts"])))
     rles = [
-        (r.id, bytes(masks.to_rle(s, r.frames[0], r.size)["counts"]))
+        (r.id, bytes(to_rle(s, r.frames[0], r.size)["counts"]))
         for r in records
         for s in r.frames[0].segments
     ]

@@ -20,6 +20,7 @@ from segcore.data.transforms import (
 )
 from segcore.data.views import StillViews
 from segcore.labels import semantic_map
+from segcore.segment_rle import to_rle
 
 
 def views_of(metadata, targets="instance", *, steps):
@@ -65,7 +66,7 @@ def test_lazy_masks_equal_transforming_whole_masks(shared_data):
     u = rng.random()
     frame, kept = record.frames[0], 0
     for segment in (s for s in frame.segments if not s.crowd):
-        whole = masks.decode(masks.to_rle(segment, frame, record.size)).astype(np.uint8)
+        whole = masks.decode(to_rle(segment, frame, record.size)).astype(np.uint8)
         resized = Image.fromarray(whole[:, ::-1]).resize(new, Image.Resampling.NEAREST)
         resized = np.asarray(resized)
         y, x = (round(max(edge - 256, 0) * u) for edge in resized.shape)

@@ -17,6 +17,7 @@ from segcore import masks
 from segcore.errors import DataError
 from segcore.evaluation import coco_ap, instance
 from segcore.evaluation.instance import InstanceEvaluator
+from segcore.segment_rle import to_rle
 from segcore.structures import Frame, Metadata, Record, Result, Rle, Segment
 
 VAL = "coco_panoptic_200/annotations/panoptic_val2017.json"
@@ -118,7 +119,7 @@ def test_ground_truth_against_itself_is_perfect(data, request):
 def whole(record: Record, metadata: Metadata) -> Result:
     """Every object in full, under others too."""
     kept = [s for s in record.frames[0].segments if not s.crowd]
-    shapes = [masks.decode(masks.to_rle(s, record.frames[0], record.size)) for s in kept]
+    shapes = [masks.decode(to_rle(s, record.frames[0], record.size)) for s in kept]
     return Result(
         instances=perturbed.instances(shapes, [s.category for s in kept], np.ones(len(kept)))
     )

@@ -16,6 +16,7 @@ from segcore.build.evaluators import build_evaluators
 from segcore.data.catalog import Catalog
 from segcore.errors import DataError
 from segcore.evaluation.instance import InstanceEvaluator
+from segcore.segment_rle import to_rle
 from segcore.structures import Result
 
 
@@ -40,7 +41,7 @@ def change(path, change):
 def whole(record):
     """The objects of a record, as a model would have found them."""
     kept = [s for s in record.frames[0].segments if not s.crowd]
-    shapes = [masks.decode(masks.to_rle(s, record.frames[0], record.size)) for s in kept]
+    shapes = [masks.decode(to_rle(s, record.frames[0], record.size)) for s in kept]
     labels = [s.category for s in kept]
     return Result(instances=perturbed.instances(shapes, labels, [1.0] * len(kept)))
 
@@ -56,7 +57,7 @@ def test_classes_are_those_of_the_panoptic_file(tmp_path):
         assert found.frames[0].file == record.frames[0].file
         assert [s.category for s in found.frames[0].segments] == [s.category for s in things]
         for ours, theirs in zip(found.frames[0].segments, things, strict=True):
-            assert ours.shape == masks.to_rle(theirs, record.frames[0], record.size)
+            assert ours.shape == to_rle(theirs, record.frames[0], record.size)
     assert metadata.classes[:2] == ("box", "disc")
 
 
