@@ -8,6 +8,8 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from segcore.contracts import Task
+from segcore.engine.optim import Clipping, poly
+from segcore.engine.trainer import Trainer
 from segcore.structures import (
     Batch,
     Frame,
@@ -19,6 +21,9 @@ from segcore.structures import (
     Sample,
     Targets,
 )
+
+FREE = Clipping(limit=0.0)
+FLAT = poly(max_iter=100, power=0.0, ending=0.0, warmup=(0, 1.0, "linear"))
 
 
 class Linear(nn.Module):
@@ -91,3 +96,14 @@ def make_fabric(precision="32-true"):
     fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
     fabric.launch()
     return fabric
+
+
+def make_trainer(task=None, kind=torch.optim.SGD, rate=1.0, schedule=FLAT, **options):
+    task = task or make_task()
+    optimizer = kind(task.model.parameters(), lr=rate)
+    return Trainer(task, optimizer, schedule, make_fabric(), **({"clipping": FREE} | options))
+
+
+def endless(*batches):
+    while True:
+        yield from batches
