@@ -5,7 +5,6 @@ A line of `*_pred.txt` is `PNG LABEL_ID SCORE`; where the PNG is not zero, the i
 
 from __future__ import annotations
 
-import os
 import re
 from itertools import accumulate
 from pathlib import Path
@@ -18,6 +17,7 @@ from segcore import masks as mask_io
 from segcore.errors import DataError
 from segcore.evaluation.writers import write_png
 from segcore.labels import read_png
+from segcore.whole_file import whole_file
 
 ENDINGS = re.compile(r"(_leftImg8bit)?_(pred|index)\.txt$")  # the second is SegFix's
 
@@ -64,11 +64,8 @@ def write_cityscapes_image(output: Path, predictions: ImagePredictions) -> None:
         name = f"{predictions.image}_{i}_{label}.png"
         write_png(output / name, mask_io.decode(rle).astype(np.uint8) * 255)
         lines.append(f"{name} {label} {score!r}\n")
-    goal = _at(output, predictions.image)
-    goal.parent.mkdir(parents=True, exist_ok=True)
-    temporary = goal.with_name(goal.name + ".tmp")
-    temporary.write_text("".join(lines))
-    os.replace(temporary, goal)
+    with whole_file(_at(output, predictions.image), "w") as file:
+        file.writelines(lines)
 
 
 def _at(output: Path, image: ImageId) -> Path:

@@ -7,7 +7,6 @@ Legend of one-letter names: P patches, s side of a patch.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +19,7 @@ from segcore.data.class_list import ClassList
 from segcore.data.formats.format import Format
 from segcore.errors import DataError
 from segcore.structures import Frame, PngId, Record, Segment
+from segcore.whole_file import whole_file
 
 STORE_SUFFIX = ".npy"
 CLASSES = ("background", "foreground")
@@ -48,9 +48,8 @@ def write_patches(path: Path, parts: Iterable[Patches], size: int) -> int:
         path: of a new .npy file.
         size: s
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, kind, count = path.with_name(path.name + ".tmp"), _dtype(size), 0
-    with temporary.open("wb") as file:
+    kind, count = _dtype(size), 0
+    with whole_file(path) as file:
         start = _write_header(file, kind, 0)
         for part in parts:
             rows = np.empty(len(part.images), kind)
@@ -62,9 +61,6 @@ def write_patches(path: Path, parts: Iterable[Patches], size: int) -> int:
         file.seek(0)
         if _write_header(file, kind, count) != start:  # NumPy leaves room for a longer number
             raise AssertionError("the header of a .npy file has grown")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
     return count
 
 
