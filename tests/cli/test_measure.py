@@ -9,9 +9,9 @@ from loading import load
 from PIL import Image
 from tiny import make_dataset
 
-from segcore import masks
 from segcore.cli import measure
 from segcore.errors import ConfigError, DataError
+from segcore.segment_rle import to_rle
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def perfect(name: str, catalog: Path) -> list[dict]:
     rows = []
     for record in records:
         for n, segment in enumerate(record.frames[0].segments):
-            rle = masks.to_rle(segment, record.frames[0], record.size)
+            rle = to_rle(segment, record.frames[0], record.size)
             rows.append(
                 {
                     "image_id": record.id,
