@@ -15,63 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from maskrefine.hrnet import PatchNetwork, resize
-from maskrefine.opencv_resize import resize_uint8
+from maskrefine.hrnet import PatchNetwork
+from maskrefine.patch_numerics import PATCH_NUMERICS, PatchNumerics, foreground, network_input
 from maskrefine.patches import PATCH_SIZE, PatchedMask
 from segcore import masks as mask_io
 from segcore.errors import ConfigError, DataError
 from segcore.structures import Rle
 
-MEAN = (123.675, 116.28, 103.53)  # of RGB in ImageNet
-STD = (58.395, 57.12, 57.375)
 BATCH_SIZE = {"cpu": 16, "cuda": 256}  # patches that pass the network at once
-
-
-@dataclass(frozen=True, slots=True)
-class Numerics:
-    """The order of steps around the network: two published programs differ in it.
-
-    Args:
-        resize_image: (P, 3, s, s) uint8, S -> (P, 3, S, S) float32 normalised.
-        probabilities: (P, 1, h, w) logits, S, s -> (P, s, s) of being inside.
-    """
-
-    resize_image: Callable[[Tensor, int], Tensor]
-    probabilities: Callable[[Tensor, int, int], Tensor]
-
-
-def normalise(images: Tensor) -> Tensor:
-    """(P, 3, H, W) RGB of 0..255 -> float32 of mean 0 and deviation 1."""
-    mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (MEAN, STD))
-    return (images - mean) / std
-
-
-NUMERICS = {
-    # the evaluated program: patches went through files of 8 bits, logits are resized
-    "batch": Numerics(
-        lambda patches, side: normalise(resize_uint8(patches, side)),
-        lambda logits, side, size: resize(resize(logits, side), size).sigmoid()[:, 0],
-    ),
-    # the later demo: nothing is rounded, probabilities are resized
-    "demo": Numerics(
-        lambda patches, side: resize(normalise(patches), side),
-        lambda logits, side, size: resize(resize(logits, side).sigmoid(), size)[:, 0],
-    ),
-}
-
-
-def network_input(images: Tensor, coarse: Tensor) -> Tensor:
-    """(P, 3, S, S) normalised and (P, s, s) bool -> (P, 4, S, S), the mask as -1 and 1."""
-    side = images.shape[-1]
-    signs = 2 * F.interpolate(coarse[:, None].float(), (side, side), mode="nearest") - 1
-    return torch.cat((images, signs), 1)
-
-
-def foreground(logits: Tensor) -> Tensor:
-    """(P, 2, h, w) logits -> (P, 1, h, w): their softmax's foreground is this one's sigmoid."""
-    return logits[:, 1:] - logits[:, :1]
 
 
 class PatchRefiner:
@@ -198,11 +150,11 @@ class PatchRefiner:
 
     def _finished(self, pages: Iterable[_Page], numerics: str) -> Iterator[_Page]:
         """Each image in turn, when all its patches have passed the network."""
-        if numerics not in NUMERICS:
-            raise ConfigError(f"numerics {numerics!r}: expected one of {', '.join(NUMERICS)}")
+        if numerics not in PATCH_NUMERICS:
+            raise ConfigError(f"numerics {numerics!r}: expected one of {', '.join(PATCH_NUMERICS)}")
         patches = (patch for page in pages for patch in page.patches())
         while batch := list(islice(patches, self.batch_size)):
-            inside = iter(self._probabilities(batch, NUMERICS[numerics]))
+            inside = iter(self._probabilities(batch, PATCH_NUMERICS[numerics]))
             # one by one, because windows overlap and sums keep the published order
             for patch in batch:
                 if patch.mask is None:
@@ -213,7 +165,7 @@ class PatchRefiner:
                     patch.page.finish(patch.mask)
 
     @torch.inference_mode()
-    def _probabilities(self, batch: Sequence[_Patch], numerics: Numerics) -> np.ndarray:
+    def _probabilities(self, batch: Sequence[_Patch], numerics: PatchNumerics) -> np.ndarray:
         """(P, s, s) of those that have a mask."""
         places = [(p.page, p.mask, p.index) for p in batch if p.mask is not None]
         if not places:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskrefine.bpr import network_input, normalise
 from maskrefine.hrnet import PatchNetwork, resize
+from maskrefine.patch_numerics import network_input, normalise
 from segcore.structures import Outputs, Regions, Targets
 
 

@@ -22,8 +22,9 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from maskrefine.bpr import NUMERICS, PatchRefiner, foreground, network_input
+from maskrefine.bpr import PatchRefiner
 from maskrefine.hrnet import VARIANTS, PatchNetwork
+from maskrefine.patch_numerics import PATCH_NUMERICS, foreground, network_input
 from maskrefine.patches import PatchedMask
 from segcore.engine.memory import keep_freed_memory
 from segcore.masks import decode, encode
@@ -114,7 +115,7 @@ def written_and_read(
 @torch.inference_mode()
 def alone(network: PatchNetwork, colors: np.ndarray, coarse: np.ndarray) -> np.ndarray:
     """One patch through the network: (s, s) probabilities."""
-    numerics, side = NUMERICS["batch"], network.input_size
+    numerics, side = PATCH_NUMERICS["batch"], network.input_size
     planes = torch.from_numpy(colors).permute(2, 0, 1)[None]
     given = network_input(numerics.resize_image(planes, side), torch.from_numpy(coarse)[None])
     return numerics.probabilities(foreground(network(given)), side, len(coarse))[0].numpy()

@@ -6,8 +6,9 @@ import torch
 from formulas import PHI, bits, golden_file, key_shapes, picture, weights
 from scenes import quick_network
 
-from maskrefine.bpr import NUMERICS, PatchRefiner, network_input
+from maskrefine.bpr import PatchRefiner
 from maskrefine.hrnet import VARIANTS, PatchNetwork
+from maskrefine.patch_numerics import PATCH_NUMERICS, network_input
 from maskrefine.patches import boundary_boxes
 from segcore.errors import ConfigError, DataError
 from segcore.masks import decode, encode
@@ -85,19 +86,19 @@ def test_network_is_given_the_published_pixels(recorded, image, masks):
     ]
     colors = torch.from_numpy(np.stack([c for c, _ in cut])).permute(0, 3, 1, 2)
     coarse = torch.from_numpy(np.stack([m for _, m in cut]))
-    files = NUMERICS["batch"].resize_image(colors, 128)
+    files = PATCH_NUMERICS["batch"].resize_image(colors, 128)
     sums = files.double().abs().sum((1, 2, 3)).numpy()
     np.testing.assert_allclose(sums, arrays["e2e_batch_input_img_abssum"], rtol=1e-6)
     ones = (network_input(files, coarse)[:, 3] > 0).sum((1, 2)).numpy()
     np.testing.assert_array_equal(ones, arrays["e2e_batch_input_mask_sum"])
-    demo = network_input(NUMERICS["demo"].resize_image(colors, 128), coarse)
+    demo = network_input(PATCH_NUMERICS["demo"].resize_image(colors, 128), coarse)
     sums = demo.double().abs().sum((2, 3)).numpy()
     np.testing.assert_allclose(sums, arrays["demo_patch_abssum"], rtol=1e-6)
     sample = arrays["demo_patch_sample"]
     np.testing.assert_allclose(demo[:, :, ::17, ::17].numpy(), sample, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("numerics", NUMERICS)
+@pytest.mark.parametrize("numerics", PATCH_NUMERICS)
 def test_rles_equal_masks(small, image, masks, numerics):
     refiner = PatchRefiner(small, batch_size=5)  # batches end in the middle of a mask
     refined = refiner(image, masks, 0.55, numerics)

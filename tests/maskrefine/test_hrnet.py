@@ -5,8 +5,8 @@ import pytest
 import torch
 from formulas import PHI, golden_file, key_shapes, picture, weights
 
-from maskrefine.bpr import NUMERICS, foreground, network_input, normalise
 from maskrefine.hrnet import VARIANTS, PatchNetwork, resize
+from maskrefine.patch_numerics import PATCH_NUMERICS, foreground, network_input, normalise
 from segcore.errors import WeightsError
 
 # HRNet-48's logits reach 43, and the published program's own move by 1.5e-4 with its threads
@@ -72,7 +72,7 @@ def test_logits_and_maps_equal(folder, name):
     close(sums, arrays["prob_full_abssum"], atol=0.05)
     for kind, published in (("batch", "batch_pipeline"), ("demo", "demo")):
         close(
-            NUMERICS[kind].probabilities(foreground(logits), side, 64),
+            PATCH_NUMERICS[kind].probabilities(foreground(logits), side, 64),
             arrays[f"prob64_{published}"],
         )
 
