@@ -65,8 +65,17 @@ def environment(library: Path, gpus: int = 1) -> dict[str, str]:
 
 def run(library: Path, code: str, *args: object, gpus: int = 1) -> str:
     """What Python code prints under the stand-in; fails the test where it fails."""
+    return _output(library, gpus, "-c", code, *args)
+
+
+def run_file(library: Path, script: Path, *args: object, gpus: int = 1) -> str:
+    """As `run`, of a file: a program that starts itself anew needs one."""
+    return _output(library, gpus, script, *args)
+
+
+def _output(library: Path, gpus: int, *words: object) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, args)],
+        [sys.executable, *map(str, words)],
         env=environment(library, gpus),
         capture_output=True,
         text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import inspect
 import os
 from typing import Literal
 
@@ -11,6 +12,8 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from segcore.engine.device import choose_device, gpu_count
 from segcore.engine.memory import keep_freed_memory
@@ -54,24 +57,28 @@ def launch(
 ) -> Fabric:
     """A launched Fabric: one process a GPU, or `num_gpus` processes on the CPU.
 
+    Under torchrun its processes are the ranks, and the first four may be left out.
+
     Args:
         dist_url: tcp://host:port of machine 0; needed with several machines.
         device: see `choose_device`; "cuda:1" is for one process alone.
         precision: see `choose_precision`.
     """
     chosen = choose_device(device)
-    _check_count(num_gpus, chosen, single=num_gpus * num_machines == 1)
-    _meeting_point(num_machines, machine_rank, dist_url)
+    torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    if torchrun:
+        num_gpus, num_machines = _torchruns_world(num_gpus, num_machines, dist_url)
+    single = num_gpus * num_machines == 1
+    _check_count(num_gpus, chosen, single=single)
+    if not torchrun:
+        _meeting_point(num_machines, machine_rank, dist_url)
     if chosen.type == "cpu":
         keep_freed_memory()
-    single = num_gpus * num_machines == 1
-    torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     fabric = Fabric(
         accelerator=chosen.type,
         devices=num_gpus if chosen.type == "cpu" or chosen.index is None else [chosen.index],
         num_nodes=num_machines,
-        # buffers that a step changes (BatchNorm's) stay each rank's own, as in detectron2
-        strategy="auto" if single else DDPStrategy(broadcast_buffers=False),
+        strategy="auto" if single else _Ranks(),
         precision=PRECISIONS[choose_precision(precision, device)],
         # inside a batch system too we start our own processes, as the flags say
         plugins=None if torchrun else [LightningEnvironment()],
@@ -81,6 +88,47 @@ def launch(
         # Fabric does so for NCCL alone; gloo's threads abort a process that ends before them
         atexit.register(dist.destroy_process_group)
     return fabric
+
+
+class _Ranks(DDPStrategy):
+    """Averages gradients over the ranks; what the model is called with stays where it is."""
+
+    def setup_module(self, module: nn.Module) -> DistributedDataParallel:
+        """Without Fabric's `device_ids` and stream.
+
+        The first would send the image sizes to the GPU, the second would be another one than that
+        of the steps, which every backward pass would have to wait for.
+        """
+        # buffers that a step changes (BatchNorm's) stay each rank's own, as in detectron2
+        known = inspect.signature(DistributedDataParallel).parameters
+        own = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        return DistributedDataParallel(module, gradient_as_bucket_view=True, **{own: False})
+
+
+def _torchruns_world(num_gpus: int, num_machines: int, dist_url: str) -> tuple[int, int]:
+    """Processes a machine and machines, as torchrun started them."""
+    here, everywhere = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    machines, uneven = divmod(everywhere, here)
+    if uneven:
+        raise ConfigError(
+            f"torchrun started {here} processes here and {everywhere} in all: expected as many on"
+            " every machine (--nproc-per-node)"
+        )
+    for flag, given, started in (
+        ("--num-gpus", num_gpus, here),
+        ("--num-machines", num_machines, machines),
+    ):
+        if given not in (1, started):
+            raise ConfigError(
+                f"{flag} {given}, but torchrun started {started}: leave it out, or start the"
+                " program without torchrun"
+            )
+    if dist_url not in ("", "auto"):
+        raise ConfigError(
+            f"--dist-url {dist_url}: under torchrun ranks meet where its --rdzv-endpoint says;"
+            " leave it out"
+        )
+    return here, machines
 
 
 def _check_count(num_gpus: int, device: torch.device, *, single: bool) -> None:

@@ -115,10 +115,12 @@ class Normalise(nn.Module):
         """(B, T, 3, H, W) uint8 -> (B*T, 3, H, W) float.
 
         Args:
-            sizes: (B, T, 2) on the CPU, so that reading them stalls nothing.
+            sizes: (B, T, 2), on any device: the host does not read them.
         """
-        pixels = (images.flatten(0, 1).to(self.mean.dtype) - self.mean) / self.std
-        for image, (h, w) in zip(pixels, sizes.flatten(0, 1).tolist(), strict=True):
-            image[:, h:] = 0
-            image[:, :, w:] = 0
+        pixels = images.flatten(0, 1).to(self.mean.dtype).sub_(self.mean).div_(self.std)
+        limits = sizes.flatten(0, 1).to(pixels.device, non_blocking=True)[..., None, None, None]
+        for axis, length in enumerate(pixels.shape[2:]):
+            places = torch.arange(length, device=pixels.device)
+            inside = places < limits[:, axis]  # (B*T, 1, 1, H or W)
+            pixels.mul_(inside if axis else inside.transpose(2, 3))
         return pixels

@@ -58,6 +58,21 @@ COUNTED(cudnnConvolutionBiasActivationForward)
 COUNTED(cudnnBatchNormalizationForwardTrainingEx)
 COUNTED(cudnnBatchNormalizationBackwardEx)
 COUNTED(cudnnBatchNormalizationForwardInference)
+// no memory of their own; `out` comes last
+DOOR int cudnnGetBatchNormalizationForwardTrainingExWorkspaceSize(void*, int, int, void*, void*,
+                                                                  void*, void*, void*,
+                                                                  size_t* out) {
+  return *out = 0, 0;
+}
+DOOR int cudnnGetBatchNormalizationBackwardExWorkspaceSize(void*, int, int, void*, void*, void*,
+                                                           void*, void*, void*, void*,
+                                                           size_t* out) {
+  return *out = 0, 0;
+}
+DOOR int cudnnGetBatchNormalizationTrainingExReserveSpaceSize(void*, int, int, void*, void*,
+                                                              size_t* out) {
+  return *out = 0, 0;
+}
 
 namespace {
 struct Choice {  // cudnnConvolutionFwdAlgoPerf_t and its sisters
