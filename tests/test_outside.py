@@ -14,12 +14,16 @@ from segcore.build import solver
 from segcore.build.data import catalog as catalog_of
 from segcore.build.data import test_batches as batches_of
 from segcore.build.data import train_batches, train_metadata
+from segcore.build.evaluators import evaluators_of
 from segcore.build.task import build_task
 from segcore.config import config_from_dict, load_config, save_config, section, to_dict
+from segcore.data.catalog import Catalog
 from segcore.engine.evaluate import evaluate
 from segcore.engine.trainer import Trainer
 from segcore.errors import ConfigError
 from segcore.evaluation.semantic import SemanticEvaluator
+from segcore.labels import semantic_map
+from segcore.structures import Result
 
 OWN = ["MODEL.META_ARCHITECTURE", "outside.pixels:build"]
 TINY = "configs/tiny/panoptic_tiny.yaml"
@@ -129,6 +133,27 @@ def test_an_own_architecture_trains_and_is_evaluated(catalog):
         task, batches_of(cfg, task, sets, "tiny_semantic", fabric), [evaluator], fabric
     )
     assert metrics["mIoU"] > 80
+
+
+def test_a_metric_from_outside_is_named_in_a_catalogue(catalog):
+    own = catalog.with_name("own.yaml")
+    own.write_text(
+        "reader: label_png\nclasses: [box, disc, ground]\n"
+        "evaluators: [outside.accuracy:Accuracy]\n"
+        "names: {own: {images: images, annotations: labels}}\n"
+    )
+    sets = Catalog(catalog.parent, [own])
+    metadata, records = sets.metadata("own"), sets.records("own")
+    (evaluator,) = evaluators_of((), sets, metadata)
+    assert evaluator.kinds == ("outside.accuracy:Accuracy",)
+    for i, record in enumerate(records):
+        truth = semantic_map(record.frames[0], metadata)
+        classes = truth.clip(0) if i else (truth + 1) % 3  # all wrong in the first image
+        evaluator.update(Result(semantic=torch.from_numpy(classes)), record)
+    (right, wrong), *others = evaluator.parts
+    assert (right, {r == n for r, n in others}) == (0, {True})
+    rest = sum(r for r, _ in others)
+    assert evaluator.compute() == {"accuracy": pytest.approx(100 * rest / (rest + wrong))}
 
 
 def test_an_architecture_builds_on_another_and_its_sections(root, catalog):
