@@ -104,5 +104,16 @@ def instances_of(
     order = scores.argsort(descending=True, stable=True)
     labels = torch.tensor([known[i] for i in predicted.categories], dtype=torch.int64)
     rles = [predicted.masks[n] for n in order.tolist()]
-    boxes = torch.from_numpy(masks.boxes(rles)) if rles else torch.zeros(0, 4)
-    return Instances(scores[order], labels[order], rles, boxes)
+    return Instances(scores[order], labels[order], rles, _boxes(predicted)[order])
+
+
+def _boxes(predicted: ImagePredictions) -> torch.Tensor:
+    """(N, 4) as the file has them, or tight around masks: the old Mask2Former wrote zeros."""
+    given = [entry.get("bbox") for entry in predicted.entries]
+    if given and all(isinstance(box, list) and len(box) == 4 for box in given):
+        boxes = torch.tensor(given, dtype=torch.float64)  # x y w h
+        if boxes[:, 2:].any():
+            return torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1)
+    if not predicted.masks:
+        return torch.zeros(0, 4)
+    return torch.from_numpy(masks.boxes(predicted.masks))

@@ -1,6 +1,6 @@
 """COCO's tables of precision and recall, by vernier; what they are made from, and their summary.
 
-Legend of one-letter names: K classes, T thresholds of IoU, R levels of recall.
+Legend of one-letter names: N masks, K classes, T thresholds of IoU, R levels of recall.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Part:
     size: Size
     truth: list[tuple[int, Rle, float, bool]]  # class, mask, area, crowd
     predictions: list[tuple[int, Rle, float]]  # class, mask, score
+    truth_boxes: np.ndarray  # (N, 4) x y w h of the truth
+    boxes: np.ndarray  # (N, 4) x y w h of the predictions
     negatives: tuple[int, ...] = ()  # of LVIS, as the record has them
     not_exhaustive: tuple[int, ...] = ()
 
@@ -39,18 +41,18 @@ def coco_datasets(parts: Sequence[Part], num_classes: int) -> tuple[COCO, COCO]:
     ]
     truth, predictions = [], []
     for i, part in enumerate(parts):
-        for k, rle, area, crowd in part.truth:
-            truth.append(_entry(len(truth) + 1, i, k, rle) | {"area": area, "iscrowd": int(crowd)})
-        for k, rle, score in part.predictions:
+        for (k, rle, area, crowd), box in zip(part.truth, part.truth_boxes.tolist(), strict=True):
+            entry = _entry(len(truth) + 1, i, k, rle, box)
+            truth.append(entry | {"area": area, "iscrowd": int(crowd)})
+        for (k, rle, score), box in zip(part.predictions, part.boxes.tolist(), strict=True):
             area = float(masks.area([rle])[0])
-            entry = _entry(len(predictions) + 1, i, k, rle)
+            entry = _entry(len(predictions) + 1, i, k, rle, box)
             predictions.append(entry | {"area": area, "iscrowd": 0, "score": score})
     categories = [{"id": k, "name": str(k)} for k in range(num_classes)]
     return _index(images, categories, truth), _index(images, categories, predictions)
 
 
-def _entry(number: int, image: int, category: int, rle: Rle) -> dict[str, Any]:
-    box = masks.coco_mask.toBbox(rle).tolist()
+def _entry(number: int, image: int, category: int, rle: Rle, box: list[float]) -> dict[str, Any]:
     keys = {"id": number, "image_id": image, "category_id": category}
     return keys | {"segmentation": rle, "bbox": box}
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from vernier import instance as vernier_instance
 
-from segcore import masks
 from segcore.evaluation.coco_ap import Part, Tables, percent
 from segcore.structures import Rle
 
@@ -41,9 +40,9 @@ def lvis_datasets(parts: Sequence[Part], num_classes: int, *, max_dets: int) -> 
     images, truth = [], []
     for i, part in enumerate(parts):
         images.append({"id": i, "height": part.size[0], "width": part.size[1]} | _known(part))
-        for k, rle, area, _ in part.truth:  # crowds are unknown to LVIS
+        # crowds are unknown to LVIS
+        for (k, rle, area, _), box in zip(part.truth, part.truth_boxes.tolist(), strict=True):
             entry = {"id": len(truth) + 1, "image_id": i, "category_id": k, "area": area}
-            box = masks.coco_mask.toBbox(rle).tolist()
             truth.append(entry | {"bbox": box, "segmentation": _text(rle), "iscrowd": 0})
     # the frequency is not used here: see `by_frequency`
     categories = [{"id": k, "name": str(k), "frequency": "f"} for k in range(num_classes)]
@@ -76,10 +75,9 @@ def _columns(image: int, part: Part, max_dets: int) -> dict[str, Any]:
     best = np.argsort(-scores, kind="stable")[:max_dets]
     best = best[np.isin(labels[best], [*part.negatives, *(k for k, _, _, _ in part.truth)])]
     rles = [part.predictions[n][1] for n in best]
-    boxes = masks.coco_mask.toBbox(rles) if rles else np.zeros((0, 4))  # (N, 4) x y w h
     return {
         "image_id": image,
-        "boxes": np.ascontiguousarray(boxes, np.float64),
+        "boxes": np.ascontiguousarray(part.boxes[best], np.float64),
         "scores": scores[best],
         "labels": labels[best],
         "rles": [{"size": tuple(rle["size"]), "counts": bytes(rle["counts"])} for rle in rles],

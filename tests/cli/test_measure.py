@@ -70,6 +70,14 @@ def test_coco_results(tiny, tmp_path, capsys):
     }
 
 
+def test_boxes_are_those_of_the_file_if_it_has_any(tiny, tmp_path):
+    _, catalog = tiny
+    rows = perfect("tiny_instances", catalog)
+    for box, expected in (([0, 0, 0, 0], 100), ([0, 0, 1, 1], 0)):
+        results = measured(tmp_path, [row | {"bbox": box} for row in rows], catalog)
+        assert (results["APb"], results["AP"]) == (pytest.approx(expected), pytest.approx(100))
+
+
 def test_images_that_the_data_set_lacks(tiny, tmp_path, caplog):
     _, catalog = tiny
     rows = perfect("tiny_instances", catalog)

@@ -17,12 +17,13 @@ def load(shared_data, name: str, images: str = "") -> tuple[Metadata, list[Recor
 
 
 def instances(found: list[np.ndarray], labels: list[int], scores) -> Instances:
-    """N masks (H, W), best first or not."""
+    """N masks (H, W), best first or not; boxes are tight."""
+    rles = masks.encode(np.stack(found)) if found else []
     return Instances(
         torch.as_tensor(scores, dtype=torch.float32),
         torch.tensor(labels, dtype=torch.int64),
-        masks.encode(np.stack(found)) if found else [],
-        torch.zeros(len(found), 4),
+        rles,
+        torch.from_numpy(masks.boxes(rles)) if rles else torch.zeros(0, 4),
     )
 
 

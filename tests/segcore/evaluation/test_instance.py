@@ -17,6 +17,7 @@ from segcore import masks
 from segcore.errors import DataError
 from segcore.evaluation import coco_ap, instance
 from segcore.evaluation.instance import InstanceEvaluator
+from segcore.evaluation.writers import coco_json
 from segcore.segment_rle import to_rle
 from segcore.structures import Frame, Metadata, Record, Result, Rle, Segment
 
@@ -117,12 +118,46 @@ def test_ground_truth_against_itself_is_perfect(data, request):
 
 
 def whole(record: Record, metadata: Metadata) -> Result:
-    """Every object in full, under others too."""
+    """Every object in full, under others too; boxes are those of the polygons."""
     kept = [s for s in record.frames[0].segments if not s.crowd]
     shapes = [masks.decode(to_rle(s, record.frames[0], record.size)) for s in kept]
-    return Result(
-        instances=perturbed.instances(shapes, [s.category for s in kept], np.ones(len(kept)))
+    found = perturbed.instances(shapes, [s.category for s in kept], np.ones(len(kept)))
+    points = [np.concatenate([np.reshape(r, (-1, 2)) for r in s.shape.rings]) for s in kept]
+    boxes = torch.tensor(np.array([[*xy.min(0), *xy.max(0)] for xy in points]))
+    return Result(instances=replace(found, boxes=boxes))
+
+
+def test_boxes_equal_pycocotools_from_files(shared_data):
+    """A detector's own boxes against those of the file, which reach as far as polygons do."""
+    folder = shared_data / "coco_polygons_mini"
+    metadata, records = perturbed.load(
+        shared_data, "coco_polygons_mini/instances.json", "coco_polygons_mini/images"
     )
+    records = [r for r in records if not any(s.crowd for s in r.frames[0].segments)][:6]
+    rng = np.random.default_rng(0)
+    evaluator, rows = InstanceEvaluator(metadata), []
+    for record in records:
+        found = whole(record, metadata).instances
+        assert found is not None
+        boxes = found.boxes + torch.from_numpy(rng.normal(0, 3, found.boxes.shape))
+        found = replace(found, boxes=boxes, scores=torch.from_numpy(rng.random(len(boxes))))
+        evaluator.update(Result(instances=found), record)
+        rows += coco_json(Result(instances=found), record.id, metadata)
+    for row, score in zip(
+        rows, [s for p in evaluator.parts for *_, s in p.predictions], strict=True
+    ):
+        row["score"] = score  # unrounded
+        del row["segmentation"]
+    truth = COCO(str(folder / "instances.json"))
+    evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
+    evaluation.params.imgIds = [record.id for record in records]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    results = evaluator.compute()
+    assert results["APb"] / 100 == pytest.approx(evaluation.stats[0], abs=1e-12)
+    assert 20 < results["APb"] < 90
+    assert results["AP"] == pytest.approx(100)
 
 
 # ---------------------------------------------------------------- by hand
