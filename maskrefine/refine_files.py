@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from maskrefine.bpr import PatchRefiner
 from maskrefine.cityscapes_results import cityscapes_files, read_cityscapes_results
@@ -136,7 +137,8 @@ def _settings(
     """All that the results depend on."""
     checksum = 0
     for tensor in refiner.network.state_dict().values():
-        checksum = zlib.crc32(tensor.detach().cpu().contiguous().numpy().tobytes(), checksum)
+        content = tensor.detach().cpu().reshape(-1).view(torch.uint8)
+        checksum = zlib.crc32(content.numpy().data, checksum)
     return {
         "predictions": str(predictions.path.resolve()),
         "images": len(predictions.images),
