@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from segcore.contracts import Evaluator, Task
 from segcore.engine.log import console
-from segcore.engine.ranks import of_all_ranks, raise_together
+from segcore.engine.ranks import of_all_ranks, on_first_rank, raise_together
 from segcore.errors import DataError
 from segcore.structures import Batch, Record, Result
 
@@ -72,15 +72,19 @@ def evaluate(
 
 
 def _metrics(evaluators: list[Evaluator], fabric: Fabric) -> dict[str, float]:
-    """Everybody's parts to rank 0, and what its evaluators make of them."""
-    metrics: dict[str, float] = {}
+    """Everybody's parts to rank 0, and what its evaluators make of them; {} elsewhere."""
     for evaluator in evaluators:
         evaluator.parts = _gathered(evaluator.parts, fabric)
-        if fabric.is_global_zero:
-            computed = evaluator.compute()
-            if twice := metrics.keys() & computed.keys():
-                raise ValueError(f"two evaluators give {sorted(twice)}; one of them must rename")
-            metrics |= computed
+    return on_first_rank(lambda: _computed(evaluators), fabric) or {}
+
+
+def _computed(evaluators: list[Evaluator]) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for evaluator in evaluators:
+        computed = evaluator.compute()
+        if twice := metrics.keys() & computed.keys():
+            raise ValueError(f"two evaluators give {sorted(twice)}; one of them must rename")
+        metrics |= computed
     return metrics
 
 

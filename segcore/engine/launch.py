@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import inspect
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -101,8 +101,9 @@ class _Ranks(DDPStrategy):
         """
         # buffers that a step changes (BatchNorm's) stay each rank's own, as in detectron2
         known = inspect.signature(DistributedDataParallel).parameters
-        own = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-        return DistributedDataParallel(module, gradient_as_bucket_view=True, **{own: False})
+        sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        options: dict[str, Any] = {sync: False}
+        return DistributedDataParallel(module, gradient_as_bucket_view=True, **options)
 
 
 def _torchruns_world(num_gpus: int, num_machines: int, dist_url: str) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from segcore.engine.finite import check_finite
 from segcore.engine.log import RunLog
+from segcore.errors import NonFiniteError
 from segcore.structures import Batch
 
 PERIOD = 20  # steps between two entries of the log, as in detectron2; alike on all ranks
@@ -45,12 +47,21 @@ class Readout:
     Args:
         log: of rank 0.
         folder: where a batch with a loss that is no number is saved.
+        fail: what to do where one of this rank's numbers is none.
     """
 
-    def __init__(self, fabric: Fabric, log: RunLog | None, folder: Path | None) -> None:
-        self.fabric, self.log, self.folder = fabric, log, folder
+    def __init__(
+        self,
+        fabric: Fabric,
+        log: RunLog | None,
+        folder: Path | None,
+        *,
+        fail: Callable[[NonFiniteError], None],
+    ) -> None:
+        self.fabric, self.log, self.folder, self.fail = fabric, log, folder, fail
         self.stop_asked = False  # by any rank, as all of them know since the last step read
         self._sent: _Sent | None = None
+        self._failed = False
 
     def send(self, step: Step) -> None:
         """Start the copy of a step's numbers to the host, then read those of the step before."""
@@ -68,7 +79,7 @@ class Readout:
             self.read()
 
     def read(self) -> None:
-        """Read the numbers last sent. Raises NonFiniteError where one of this rank's is none."""
+        """Read the numbers last sent."""
         sent, self._sent = self._sent, None
         if sent is None:
             return
@@ -81,7 +92,8 @@ class Readout:
         # fp16's scaler skips a step whose gradients overflow: only the losses must be numbers
         scaled = bool(self.fabric.strategy.precision.state_dict())
         checked = {k: v for k, v in local.items() if not (scaled and k == "grad_norm")}
-        check_finite(checked, step.iteration, step.batches, self.folder, self.fabric.global_rank)
+        if not self._failed:  # the steps that follow one are of no interest
+            self._check(checked, step)
         if self.log:
             self.log.step(
                 step.iteration,
@@ -90,3 +102,11 @@ class Readout:
                 data_time=step.data_time,
                 device=self.fabric.device,
             )
+
+    def _check(self, numbers: dict[str, float], step: Step) -> None:
+        rank = self.fabric.global_rank
+        try:
+            check_finite(numbers, step.iteration, step.batches, self.folder, rank)
+        except NonFiniteError as problem:
+            self._failed = True
+            self.fail(problem)

@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 
 from segcore.contracts import Task
 from segcore.engine.checkpoint import Checkpoints, restore_rng, rng_state
-from segcore.engine.ranks import of_all_ranks
+from segcore.engine.ranks import from_first_rank, of_all_ranks
 from segcore.engine.trainer import Trainer
 from segcore.engine.weights import load_into_task, reasons
 from segcore.errors import WeightsError
@@ -69,6 +69,7 @@ class Run:
                 "trainer": self.trainer.state(),
                 "iteration": self.trainer.iteration,
                 "rng": states,
+                "device": self.fabric.device.type,
                 "version": VERSION,
             }
             try:
@@ -81,16 +82,14 @@ class Run:
             raise problem
 
     def resume(self) -> dict[str, Any] | None:
-        """Take up the last checkpoint; its iteration and config, None where there is none."""
-        content = self.checkpoints.last()
+        """Take up the last checkpoint; its iteration and config, None where there is none.
+
+        Rank 0's disk decides: other machines need not have the folder.
+        """
+        content = from_first_rank(self._last, self.fabric)
         if content is None:
             logger.info("%s has no checkpoint to resume from", self.checkpoints.folder)
             return None
-        if missing := {"model", "trainer", "rng"} - content.keys():
-            raise WeightsError(
-                f"{self.checkpoints.folder}: the last checkpoint lacks {sorted(missing)}: it cannot"
-                " be resumed; start from its weights with MODEL.WEIGHTS instead"
-            )
         report = load_into_task(self.task, content["model"])
         if changed := reasons(report.resized | report.reinitialised):
             raise WeightsError(
@@ -99,15 +98,38 @@ class Run:
                 " or start anew from its weights with MODEL.WEIGHTS and another OUTPUT_DIR"
             )
         self.trainer.restore(content["trainer"])
-        states, rank = content["rng"], self.fabric.global_rank
-        if len(states) == self.fabric.world_size:
-            restore_rng(states[rank])
-        else:
-            logger.warning(
-                "the run had %d processes, now there are %d: it goes on, but not bit for bit",
-                len(states),
-                self.fabric.world_size,
-            )
+        self._restore_rng(content["rng"], content.get("device", self.fabric.device.type))
         self.saved = self.trainer.iteration
         logger.info("resumed at iteration %d", self.trainer.iteration)
         return {"iteration": self.saved, "config": content.get("config") or {}}
+
+    def _last(self) -> dict[str, Any] | None:
+        content = self.checkpoints.last()
+        if content and (missing := {"model", "trainer", "rng"} - content.keys()):
+            raise WeightsError(
+                f"{self.checkpoints.folder}: the last checkpoint lacks {sorted(missing)}: it cannot"
+                " be resumed; start from its weights with MODEL.WEIGHTS instead"
+            )
+        return content
+
+    def _restore_rng(self, states: list[dict[str, Any]], kind: str) -> None:
+        """Every rank's own random state; where there are more or fewer ranks now, none of them.
+
+        Args:
+            kind: of the device that the run was on.
+        """
+        world, now = self.fabric.world_size, self.fabric.device.type
+        if len(states) == world:
+            restore_rng(states[self.fabric.global_rank])
+        else:
+            logger.warning(
+                "the run had %d processes, now there are %d: weights, optimizer, schedule and the"
+                " place in the stream of images go on; the processes share the images out anew and"
+                " draw other random numbers, so it goes on, but not bit for bit",
+                len(states),
+                world,
+            )
+        if kind != now:
+            logger.warning(
+                "the run was on %s, now it is on %s: so it goes on, but not bit for bit", kind, now
+            )

@@ -53,12 +53,13 @@ class Trainer:
         self.iteration = 0  # steps done
         self.signals = StopSignals()
         self.feed = Feed(accumulate, fabric)
-        self.readout = Readout(fabric, log, folder)
+        self.readout = Readout(fabric, log, folder, fail=self.feed.fail)
 
     def fit(self, batches: Iterator[Batch], stop: int, every: list[Action]) -> bool:
         """Train up to iteration `stop`; False where a signal ended it before.
 
-        Raises the DataError of any rank's batches on all of them, with `iteration` steps done.
+        Raises the DataError of any rank's batches, and the NonFiniteError of any rank's losses, on
+        all of them, with `iteration` steps done.
         """
         self.model.train()
         with self.signals:
@@ -83,8 +84,7 @@ class Trainer:
                 if not last:  # after the last one the caller acts
                     self._act(every)
             self.readout.read()
-        if self.readout.stop_asked:
-            self.feed.raise_together()
+        self.feed.raise_together()
         return self.iteration >= stop
 
     def step(self, batches: list[Batch]) -> dict[str, Tensor]:
@@ -145,6 +145,7 @@ class Trainer:
         if not due:
             return
         self.readout.read()
+        self.feed.raise_together()  # or a rank would save while another has an error to raise
         for action in due:
             if self.log:
                 self.log.pause()

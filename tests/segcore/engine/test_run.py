@@ -1,5 +1,7 @@
 """A run is saved and taken up again, from checkpoints of every version."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from filling_disk import full_disk
 from segcore.engine.checkpoint import Checkpoints
 from segcore.engine.optim import Clipping, poly
 from segcore.engine.run import Run
+from segcore.engine.save_atomic import save_atomic
 from segcore.engine.trainer import Trainer
 from segcore.engine.weights import Report
 from segcore.errors import WeightsError
@@ -143,6 +146,36 @@ def test_this_version_writes_the_parts_of_the_first(tmp_path):
     run.trainer.fit(iter([batch(1)]), 1, [])
     run.save(1)
     stored = Checkpoints(tmp_path).last()
-    assert stored.keys() == version_1().keys()
+    assert stored.keys() == version_1().keys() | {"device"}
     assert stored["trainer"].keys() == version_1()["trainer"].keys()
     assert stored["rng"][0].keys() >= version_1()["rng"][0].keys() - {"cuda"}
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        ({"ranks": 2}, "the run had 2 processes, now there are 1: weights, .*not bit for bit"),
+        ({"device": "cuda"}, "the run was on cuda, now it is on cpu.*not bit for bit"),
+    ],
+)
+def test_a_resume_on_other_machines_goes_on_and_warns(tmp_path, caplog, change, warning):
+    run = make_run(tmp_path)
+    run.trainer.fit(iter([batch(1), batch(2)]), 2, [])
+    run.save(2)
+    path = tmp_path / "model_0000001.pth"
+    stored = torch.load(path, weights_only=True)
+    stored["rng"] *= change.pop("ranks", 1)
+    save_atomic(stored | change, path)
+    other = make_run(tmp_path, seed=5)
+    assert other.resume()["iteration"] == 2
+    assert re.search(warning, caplog.text)
+    for a, b in zip(run.task.model.parameters(), other.task.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_resume_on_the_same_machine_does_not_warn(tmp_path, caplog):
+    run = make_run(tmp_path)
+    run.trainer.fit(iter([batch(1)]), 1, [])
+    run.save(1)
+    make_run(tmp_path, seed=5).resume()
+    assert not [r for r in caplog.records if r.levelname == "WARNING"]
