@@ -18,11 +18,14 @@ from maskrefine.bpr import PatchRefiner
 from maskrefine.cityscapes_results import cityscapes_files, read_cityscapes_results
 from maskrefine.coco_results import read_coco_results
 from maskrefine.demo_results import demo_files, read_demo_results
+from maskrefine.patch_weights import load_patch_refiner
+from maskrefine.pictures import pictures_below, stated_pictures
 from maskrefine.predictions import ImageId, ImagePredictions, Predictions
+from maskrefine.truth import pictures_in
 from segcore.data.images import read_image
 from segcore.errors import DataError
 from segcore.evaluation.writers import write_json
-from segcore.structures import Rle
+from segcore.structures import Record, Rle
 
 RUN = "refinement.txt"  # in the workplace: with what the results there were made
 
@@ -48,6 +51,38 @@ def read_predictions(path: Path) -> Predictions:
             " files with instances"
         )
     return read_coco_results(path)
+
+
+def refine_files(
+    weights: str | Path,
+    predictions: Path,
+    output: Path,
+    *,
+    images: Path | Sequence[Record] | None,
+    device: torch.device,
+    batch_size: int | None = None,
+    precision: torch.dtype = torch.float32,
+    **options: Any,
+) -> Refined:
+    """Refine a file or folder of predictions with a trained patch network.
+
+    Args:
+        weights: whatever MODEL.WEIGHTS takes.
+        output: file or folder, as the predictions are.
+        images: the folder where they lie, or the data set; None: the predictions say it.
+        batch_size: patches at a time; None: what suits the device.
+        options: of `refine_predictions`.
+    """
+    found = read_predictions(predictions)
+    check_output(found, output)  # before the weights are read
+    if images is None:
+        picture_of = stated_pictures(found)
+    elif isinstance(images, Path):
+        picture_of = pictures_below(found, images)
+    else:
+        picture_of = pictures_in(found, images)
+    refiner = load_patch_refiner(weights, device=device, batch_size=batch_size, precision=precision)
+    return refine_predictions(refiner, found, output, picture_of, **options)
 
 
 def refine_predictions(

@@ -58,7 +58,7 @@ PLAIN_HEAD: dict[str, Rows] = {  # the plain mask head's names
     ),
 }
 DROPPED = re.compile(r"(^|\.)(pixel_mean|pixel_std)$|(^|\.)anchor_generator\.")
-NORM = re.compile(r"^(backbone\..*(bn\d|downsample\.1))\.weight$")
+NORM = re.compile(r"^(backbone\.(layers\.\d+\.\d+\.)?(bn\d|downsample\.1))\.weight$")
 CAFFE2 = re.compile(r"^(?:res_)?conv1(_bn)?_(.+)$|^res(\d)_(\d+)_branch(1|2a|2b|2c)(_bn)?_(.+)$")
 CAFFE2_LAYERS = {
     "1": ("downsample.0", "downsample.1"),

@@ -13,7 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segcore.structures import Batch, Metadata, Outputs, Record, Regions, Result, Sample, Targets
+from segcore.structures import (
+    Batch,
+    Metadata,
+    Outputs,
+    Record,
+    Regions,
+    Result,
+    Rle,
+    Sample,
+    Targets,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,14 @@ class MaskHead(Protocol):
         In training (`regions.matched` is given, all regions are foreground) `logits` and `extras`
         for the losses; else `probabilities` (R, s, s), best regions of a sample first.
         """
+        ...
+
+
+class MaskRefiner(Protocol):
+    """Better masks of an image, whatever model they are from."""
+
+    def __call__(self, image: np.ndarray, rles: Sequence[Rle], /) -> list[Rle]:
+        """(H, W, 3) uint8 RGB and masks of that size -> as many masks, in the same order."""
         ...
 
 

@@ -8,17 +8,20 @@ for result in predictor(["street.jpg", array]):
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from segcore.build.refine import build_refiner
 from segcore.build.task import load_task
 from segcore.config import Config, load_config
 from segcore.data.images import read_image
 from segcore.engine.device import choose_device
 from segcore.errors import ConfigError, DataError
+from segcore.refined import refined
 from segcore.structures import Batch, Frame, Outputs, Record, Result, Sample
 
 ImageLike = str | Path | np.ndarray | Image.Image
@@ -31,6 +34,8 @@ class Predictor:
         config: path of a YAML file, or a loaded Config.
         weights: checkpoint; None takes the config's MODEL.WEIGHTS, "" leaves the model random.
         opts: `KEY VALUE` pairs laid over the YAML file, e.g. ["MODEL.DEVICE", "cpu"].
+        refine: weights of a mask refiner that goes over all masks; None takes TEST.REFINE.WEIGHTS,
+            "" leaves the masks as they are. How it works is in TEST.REFINE.
     """
 
     def __init__(
@@ -38,6 +43,8 @@ class Predictor:
         config: str | Path | Config,
         weights: str | Path | None = None,
         opts: Sequence[str] = (),
+        *,
+        refine: str | Path | None = None,
     ) -> None:
         if isinstance(config, Config) and opts:
             raise ConfigError(
@@ -48,6 +55,10 @@ class Predictor:
         self.device = choose_device(cfg.MODEL.DEVICE)
         self.task = load_task(cfg, cfg.MODEL.WEIGHTS if weights is None else weights)
         self.metadata = self.task.metadata
+        behind = (
+            cfg.TEST.REFINE if refine is None else replace(cfg.TEST.REFINE, WEIGHTS=str(refine))
+        )
+        self.refine = build_refiner(behind, self.device)
 
     def __call__(self, images: ImageLike | Sequence[ImageLike]) -> list[Result]:
         """One Result an image, in order, at each image's own size.
@@ -61,8 +72,20 @@ class Predictor:
         results = []
         for start in range(0, len(images), step):
             part = images[start : start + step]
-            results += self.results([self.sample(x, start + i) for i, x in enumerate(part)])
+            found = self.results([self.sample(x, start + i) for i, x in enumerate(part)])
+            if self.refine is not None:
+                pixels = (pixels_of(x, start + i) for i, x in enumerate(part))
+                found = [self.refined(r, x) for r, x in zip(found, pixels, strict=True)]
+            results += found
         return results
+
+    def refined(self, result: Result, pixels: np.ndarray) -> Result:
+        """A result with the masks that the refiner makes of it; itself where there is none.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB, the image.
+        """
+        return result if self.refine is None else refined(result, pixels, self.refine)
 
     def outputs(self, images: ImageLike | Sequence[ImageLike]) -> Outputs:
         """The raw logits of all images as one padded batch."""
@@ -73,10 +96,8 @@ class Predictor:
 
     def sample(self, image: ImageLike, number: int = 0) -> Sample:
         """An image, read and resized as the config's test settings say; safe to call in threads."""
-        if isinstance(image, str | Path):
-            pixels, name = read_image(Path(image)), str(image)
-        else:
-            pixels, name = _pixels(image, number), str(number)
+        pixels = pixels_of(image, number)
+        name = str(image) if isinstance(image, str | Path) else str(number)
         record = Record(name, (pixels.shape[0], pixels.shape[1]), (Frame(Path(name)),))
         return self.task.views.test(pixels, record)
 
@@ -99,8 +120,10 @@ def _listed(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
     return list(images)
 
 
-def _pixels(image: object, number: int) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an image that is no file; DataError for what is none."""
+def pixels_of(image: object, number: int) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a file, an array or an image of PIL; DataError for what is none."""
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
     if isinstance(image, Image.Image):
         image = np.asarray(image.convert("RGB"))
     if not isinstance(image, np.ndarray):

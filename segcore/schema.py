@@ -191,6 +191,17 @@ class Aug:
 
 
 @dataclass
+class Refine:
+    """TEST.REFINE: what goes over all masks after the model; nothing without WEIGHTS."""
+
+    NAME: str = importable("bpr")
+    WEIGHTS: str = ""
+    IOU_THRESHOLD: float = number(0.25, low=0, high=1)  # windows of a mask overlap at most so much
+    NUMERICS: str = one_of("batch", "demo")  # of which published program
+    BATCH_SIZE: int = number(0, low=0)  # patches at a time; 0: what suits the device
+
+
+@dataclass
 class Test:
     IGNORED: ClassVar[str] = "EXPECTED_RESULTS KEYPOINT_OKS_SIGMAS PRECISE_BN"
 
@@ -200,6 +211,7 @@ class Test:
     # fp32 as published; bf16, fp16 (GPU only), or "" for the best mixed one
     PRECISION: str = one_of("fp32", "bf16", "fp16", "")
     AUG: Aug = field(default_factory=Aug)
+    REFINE: Refine = field(default_factory=Refine)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segcore.build import data, evaluators
+from segcore.build.refine import build_refined_inference
 from segcore.build.task import load_task
 from segcore.cli.launched import launched
 from segcore.config import Config
@@ -35,10 +36,18 @@ def main(*, config_file: str | None, opts: Sequence[str], resume: bool, **machin
     catalog = data.catalog(cfg)
     task = load_task(cfg, checkpoint, device=fabric.device)
     augmented = evaluators.build_augmented(cfg, task, fabric) if cfg.TEST.AUG.ENABLED else None
+    refined = build_refined_inference(cfg, task, fabric.device)
     evaluate_all(cfg, task, catalog, fabric, write=True)
     if augmented:
         logger.info("once more with test-time augmentation: %s", cfg.TEST.AUG)
-        evaluate_all(cfg, task, catalog, fabric, write=True, infer=augmented)
+        evaluate_all(
+            cfg, task, catalog, fabric, write=True, infer=augmented, folder="inference_TTA"
+        )
+    if refined:
+        logger.info("once more with refined masks: %s", cfg.TEST.REFINE)
+        evaluate_all(
+            cfg, task, catalog, fabric, write=True, infer=refined, folder="inference_refined"
+        )
     return 0
 
 
@@ -58,23 +67,23 @@ def evaluate_all(
     *,
     write: bool = False,
     infer: Callable[[Batch], list[Result]] | None = None,
+    folder: str = "inference",
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
-    """Evaluate on every test set; metrics go to OUTPUT_DIR/inference/<name>/metrics.json.
+    """Evaluate on every test set; metrics go to OUTPUT_DIR/<folder>/<name>/metrics.json.
 
     Args:
         write: all predictions go there too, and a file that cannot be written is an error.
-        infer: with test-time augmentation; then the folder is inference_TTA.
+        infer: results of a batch, where they are not the task's own.
         stop: asked between batches; the data sets done before count.
     """
     results: dict[str, float] = {}
     for name in cfg.DATASETS.TEST:
         metadata = data.test_metadata(task, catalog, name)
         loader = data.test_batches(cfg, task, catalog, name, fabric)
-        top = Path(cfg.OUTPUT_DIR) / ("inference_TTA" if infer else "inference")
-        folder = top / name.replace("/", "_").strip("._")
+        place = Path(cfg.OUTPUT_DIR) / folder / name.replace("/", "_").strip("._")
         shown = metadata.as_entities() if "entity" in task.makes else metadata
-        predictions = Predictions(folder, shown, fabric.global_rank) if write else None
+        predictions = Predictions(place, shown, fabric.global_rank) if write else None
         asked = evaluators.build_evaluators(task, catalog, metadata)
         metrics = evaluate(
             task, loader, asked, fabric, save_result=predictions, infer=infer, stop=stop
@@ -86,7 +95,7 @@ def evaluate_all(
         if predictions and fabric.is_global_zero:
             predictions.join(fabric.world_size)
         if fabric.is_global_zero:
-            report(name, metrics, folder / "metrics.json", needed=write)
+            report(name, metrics, place / "metrics.json", needed=write)
         several = len(cfg.DATASETS.TEST) > 1
         results |= {f"{name}/{k}" if several else k: v for k, v in metrics.items()}
     return results

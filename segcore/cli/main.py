@@ -156,6 +156,7 @@ def measure(**given: Any) -> None:
 @click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--num-crops", type=int, help="that CropFormer looks at; 0: the whole image alone")
 @click.option("--overwrite", is_flag=True, help="do finished images again")
+@click.option("--refine", metavar="WEIGHTS", help="of boundary patches, which go over all masks")
 @takes_config
 def predict(**given: Any) -> None:
     """Segment images; write a picture and the results of each.
@@ -165,6 +166,33 @@ def predict(**given: Any) -> None:
     an image whose results are there is not done again.
     """
     run("segcore.cli.predict", needs_config=True, **given)
+
+
+@main.command()
+@click.option("--predictions", type=FILE, required=True, help="file or folder")
+@click.option("--images", help="folder, or data set; default: as the predictions say")
+@click.option("--weights", required=True, help="of the refiner")
+@click.option("--output", type=FILE, required=True, help="file or folder, as the predictions are")
+@click.option("--iou-threshold", type=click.FloatRange(0, 1), default=0.25, show_default=True)
+@click.option(
+    "--numerics", type=click.Choice(["batch", "demo"]), default="batch", show_default=True
+)
+@click.option("--batch-size", type=click.IntRange(1), help="patches at a time")
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--keep-missing", is_flag=True, help="masks of images that are not there stay")
+@click.option("--catalogs", type=FILE, multiple=True, help="more catalogue files")
+def refine(**given: Any) -> None:
+    """Make the masks of any model's predictions sharper at their edges.
+
+    \b
+    PREDICTIONS is COCO's list of results (results.json), a folder of Cityscapes' results, or the
+    output of `segcore predict`; OUTPUT gets the same form. IMAGES is a folder whose images are
+    called by their ids, or a data set as DATASETS.TEST names it.
+
+    Stopped half-way, it goes on where it was when it is started again.
+    """
+    run("segcore.cli.refine", **given)
 
 
 @main.command("convert-weights")

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -37,6 +38,7 @@ def main(
     batch_size: int,
     num_crops: int | None,
     overwrite: bool,
+    refine: str | None,
 ) -> int:
     """Segment what is not done yet; 1 where an image could not be read, else 0."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
@@ -52,7 +54,7 @@ def main(
         return 0
     crops = [] if num_crops is None else ["ENTITY.CROP_SAMPLE_NUM_TEST", str(num_crops)]
     keep_freed_memory()
-    predictor = Predictor(config_file, weights, [*crops, *opts])
+    predictor = Predictor(config_file, weights, [*crops, *opts], refine=refine)
     skipped = segment(predictor, left, output, threshold=threshold, batch_size=batch_size)
     for message in skipped:
         print(f"skipped: {message}", file=sys.stderr)
@@ -69,12 +71,19 @@ def confident(panoptic: Panoptic, threshold: float) -> Panoptic:
     return Panoptic(table[panoptic.map], kept)
 
 
-def write(result: Result, image: Path, name: Path, metadata: Metadata, threshold: float) -> None:
+def write(
+    result: Result,
+    pixels: np.ndarray,
+    *,
+    image: Path,
+    name: Path,
+    metadata: Metadata,
+    threshold: float,
+) -> None:
     """Picture first, JSON last: where the JSON is, the image is done."""
     entities = metadata.classes == ("entity",) and result.panoptic is not None
     if entities and result.panoptic is not None:
         result = replace(result, panoptic=confident(result.panoptic, threshold))
-    pixels = read_image(image)
     picture = draw(pixels, result, metadata, threshold=threshold)
     write_png(at(name, ".png"), picture)
     content: dict[str, object] = {"file_name": str(image), "size": list(pixels.shape[:2])}
@@ -163,7 +172,12 @@ def segment(
             results = predictor.results([sample for _, sample in batch])
             for (i, _), result in zip(batch, results, strict=True):
                 name = output / jobs[i].name
+                pixels = read_image(images[i])
+                result = predictor.refined(result, pixels)
                 with whole(name):
-                    write(result, images[i], name, predictor.metadata, threshold)
+                    write(
+                        result, pixels, image=images[i], name=name, metadata=predictor.metadata,
+                        threshold=threshold,
+                    )  # fmt: skip
             progress.advance(bar, len(batch))
     return skipped

@@ -12,7 +12,7 @@ from segcore.cli import predict
 from segcore.errors import DataError
 
 OPTIONS = {"config_file": "tiny/panoptic_tiny.yaml", "weights": "", "threshold": 0.5}
-OPTIONS |= {"batch_size": 1, "num_crops": None, "overwrite": False}
+OPTIONS |= {"batch_size": 1, "num_crops": None, "overwrite": False, "refine": None}
 
 
 @pytest.fixture(scope="module")

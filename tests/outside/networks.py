@@ -78,3 +78,7 @@ def build_coarse(cfg):
     backbone = Stairs()
     backbone.strides = (8, 16)
     return backbone
+
+
+def build_refiner(weights, **options):
+    return lambda image, rles: rles

@@ -1,0 +1,93 @@
+"""A trained patch network from its file, ready to refine masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maskrefine.bpr import PatchRefiner
+from maskrefine.hrnet import VARIANTS, PatchNetwork, Variant
+from maskrefine.patch_training import to_official, to_ours
+from maskrefine.patches import PATCH_SIZE
+from segcore.contracts import MaskRefiner
+from segcore.engine.checkpoint_reader import read_checkpoint
+from segcore.errors import WeightsError
+
+MARK = "backbone.conv_mask.weight"  # what reads the coarse mask: no other network has it
+WIDTH = "backbone.transition1.0.0.weight"  # its rows are the channels of the finest branch
+
+
+def build_mask_refiner(
+    weights: str | Path,
+    *,
+    device: torch.device,
+    iou_threshold: float = 0.25,
+    numerics: str = "batch",
+    batch_size: int | None = None,
+    precision: torch.dtype = torch.float32,
+) -> MaskRefiner:
+    """A function from an image and its masks to better masks; for the options see PatchRefiner."""
+    refiner = load_patch_refiner(weights, device=device, batch_size=batch_size, precision=precision)
+    return partial(refiner.refine_rles, iou_threshold=iou_threshold, numerics=numerics)
+
+
+def load_patch_refiner(
+    weights: str | Path,
+    *,
+    device: torch.device,
+    batch_size: int | None = None,
+    precision: torch.dtype = torch.float32,
+) -> PatchRefiner:
+    """A published checkpoint of boundary patch refinement, or one of ours.
+
+    Which size it is, is seen from its tensors; sizes of patches come from the config that ours
+    carry, else they are the published ones.
+
+    Args:
+        weights: whatever MODEL.WEIGHTS takes. WeightsError where it is no patch network's.
+    """
+    content = read_checkpoint(weights)
+    state = to_official(to_ours(content["model"]))
+    variant = _variant(state, weights)
+    settings = _settings(content)
+    variant = replace(variant, input_size=settings.get("INPUT_SIZE", variant.input_size))
+    network = PatchNetwork(variant)
+    try:
+        network.load_official(state)
+    except WeightsError as error:
+        raise WeightsError(f"{weights}: {error}") from None
+    return PatchRefiner(
+        network.to(device),
+        patch_size=settings.get("PATCH_SIZE", PATCH_SIZE),
+        precision=precision,
+        batch_size=batch_size,
+    )
+
+
+def _variant(state: Mapping[str, Any], weights: str | Path) -> Variant:
+    if MARK in state and WIDTH in state:
+        width = len(state[WIDTH])
+        for variant in VARIANTS.values():
+            if variant.width == width:
+                return variant
+    raise WeightsError(
+        f"{weights}: holds no network of boundary patches; it has {_some(list(state))} ...;"
+        " expected weights of BPR, as `segcore train refine/bpr/hrnet18s_128.yaml` makes them"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) or "no tensor"
+
+
+def _settings(content: Mapping[str, Any]) -> dict[str, int]:
+    """MODEL.BPR of the config in a checkpoint of ours."""
+    found: Any = content
+    for key in ("config", "MODEL", "BPR"):
+        found = found.get(key, {}) if isinstance(found, Mapping) else {}
+    return {k: v for k, v in found.items() if type(v) is int} if isinstance(found, Mapping) else {}

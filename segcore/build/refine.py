@@ -1,0 +1,69 @@
+"""Mask refiners that go behind any model's masks, by the name of TEST.REFINE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from segcore.config import Config
+from segcore.contracts import MaskRefiner, Task
+from segcore.import_path import choose, import_from
+from segcore.refined import RefinedInference
+from segcore.schema import Refine
+
+KEY = "TEST.REFINE.NAME"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refiner:
+    """Where a refiner's parts stand, as "package.module:attribute".
+
+    Args:
+        masks: (weights, *, device, **options) -> a MaskRefiner.
+        files: (weights, predictions, output, **options) -> what became of a file of predictions,
+            as `segcore refine` says.
+    """
+
+    masks: str
+    files: str
+
+
+REFINERS = {
+    "bpr": Refiner(
+        masks="maskrefine.patch_weights:build_mask_refiner",
+        files="maskrefine.refine_files:refine_files",
+    ),
+}
+
+
+def build_refiner(wanted: Refine, device: torch.device) -> MaskRefiner | None:
+    """The one of TEST.REFINE, None without weights; NAME may be "package.module:function"."""
+    if not wanted.WEIGHTS:
+        return None
+    entry = choose(REFINERS, wanted.NAME, KEY)
+    build: Callable[..., MaskRefiner] = (
+        import_from(entry.masks, KEY) if isinstance(entry, Refiner) else entry
+    )
+    return build(
+        wanted.WEIGHTS,
+        device=device,
+        iou_threshold=wanted.IOU_THRESHOLD,
+        numerics=wanted.NUMERICS,
+        batch_size=wanted.BATCH_SIZE or None,
+    )
+
+
+def build_refined_inference(
+    cfg: Config, task: Task, device: torch.device
+) -> RefinedInference | None:
+    """Inference of a task with TEST.REFINE behind it; None without its weights."""
+    refine = build_refiner(cfg.TEST.REFINE, device)
+    return None if refine is None else RefinedInference(task, refine, device)
+
+
+def refine_files(name: str, *given: Any, **options: Any) -> Any:
+    """What the refiner of that name does to a file or folder of predictions."""
+    return import_from(choose(REFINERS, name, "--refiner").files, "--refiner")(*given, **options)
