@@ -42,7 +42,7 @@ INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "engine": GROUND,
 }
 DOORS = {  # third parties, and the only places that may import them
-    "click": ("segcore/cli/main.py",),
+    "click": ("segcore/cli/flags.py", "segcore/cli/main.py"),
     "detectron2": ("segcore/bridges/",),
     "lightning": ("segcore/engine/",),
     "omegaconf": ("segcore/config.py",),

@@ -6,96 +6,11 @@ with a status: 0, what its `main` returns, or 1 after one line that says what is
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Callable
-from importlib import import_module
-from itertools import pairwise
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from segcore.errors import NonFiniteError, UserError
-
-Command = Callable[..., None]
-FREE = {"ignore_unknown_options": True}  # a value may begin with "-", as in SIZE_DIVISIBILITY -1
-FILE = click.Path(path_type=Path)
-
-
-class ManyWords(click.Command):
-    """Options that may be given many times also take many words: `--input a.png b.png`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does it, with the option's name put before each of its words."""
-        many = {name for p in self.params if getattr(p, "multiple", False) for name in p.opts}
-        written: list[str] = []
-        option = ""  # whose words these are
-        for word in args:
-            if word.startswith("--"):
-                option = word if word in many else ""
-            elif option and written[-1] != option:
-                written.append(option)
-            written.append(word)
-        for option, word in pairwise(written):
-            if option in many and word.startswith("--"):
-                raise click.BadOptionUsage(option, f"Option '{option}' requires an argument.", ctx)
-        return super().parse_args(ctx, written)
-
-
-def run(module: str, *, needs_config: bool = False, **given: Any) -> NoReturn:
-    """End the program with what the `main` of a module returns.
-
-    Args:
-        given: its arguments. `words`, where they are among them, become `config_file` and `opts`.
-    """
-    if "words" in given:
-        given |= split_words(given.pop("config_file"), given.pop("words"))
-        if needs_config and given["config_file"] is None:
-            raise click.UsageError("Missing CONFIG: a YAML file, or the name of one.")
-    sys.path.append(str(Path.cwd()))  # last: a config may name parts of one's own by import path
-    try:
-        sys.exit(import_module(module).main(**given))
-    except (UserError, NonFiniteError, OSError) as problem:
-        sys.exit(f"error: {problem}")
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-
-
-def split_words(config_file: str | None, words: tuple[str, ...]) -> dict[str, Any]:
-    """`[CONFIG] KEY VALUE ...`: a first word that is a file's name is the config."""
-    opts = list(words)
-    if opts and config_file is None and ("/" in opts[0] or opts[0].endswith((".yaml", ".yml"))):
-        config_file = opts.pop(0)
-    for key in opts[::2]:
-        if key.startswith("-"):
-            raise click.NoSuchOption(key)
-    return {"config_file": config_file, "opts": opts}
-
-
-def takes_config(command: Command) -> Command:
-    """--config-file, and words without a flag."""
-    kinds = {"nargs": -1, "type": click.UNPROCESSED, "metavar": "[CONFIG] [KEY VALUE]..."}
-    command = click.option(
-        "--opts", is_flag=True, expose_value=False, help="KEY VALUE ... follow; may be left out"
-    )(command)
-    command = click.option(
-        "--config-file", metavar="FILE", help="a YAML file, or a config that comes along, by name"
-    )(command)
-    return click.argument("words", **kinds)(command)
-
-
-def takes_machines(command: Command) -> Command:
-    """detectron2's flags for several processes, and --resume."""
-    for option in (
-        click.option("--dist-url", default="", help="tcp://host:port of machine 0"),
-        click.option("--machine-rank", type=int, default=0, show_default=True),
-        click.option("--num-machines", type=int, default=1, show_default=True),
-        click.option("--num-gpus", type=int, default=1, help="processes on this machine"),
-        click.option("--resume", is_flag=True, help="from the last checkpoint in OUTPUT_DIR"),
-    ):
-        command = option(command)
-    return command
+from segcore.cli.flags import FILE, FREE, ManyWords, run, takes_config, takes_machines
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -183,7 +98,7 @@ def predict(**given: Any) -> None:
 @click.option("--keep-missing", is_flag=True, help="masks of images that are not there stay")
 @click.option("--catalogs", type=FILE, multiple=True, help="more catalogue files")
 def refine(**given: Any) -> None:
-    """Make the masks of any model's predictions sharper at their edges.
+    """Sharpen the edges of any model's predictions.
 
     \b
     PREDICTIONS is COCO's list of results (results.json), a folder of Cityscapes' results, or the

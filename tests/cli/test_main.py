@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from segcore.cli import main as cli
 from segcore.cli import prepare
+from segcore.cli.flags import split_words
 from segcore.errors import ConfigError
 
 NAME = "coco/panoptic-segmentation/maskformer2_R50_bs16_50ep.yaml"
@@ -22,7 +23,7 @@ def asked(monkeypatch):
 
     def run(module, *, needs_config=False, **arguments):
         if "words" in arguments:
-            arguments |= cli.split_words(arguments.pop("config_file"), arguments.pop("words"))
+            arguments |= split_words(arguments.pop("config_file"), arguments.pop("words"))
         given.update(arguments, module=module.rpartition(".")[2])
 
     def ask(*words):
@@ -188,6 +189,7 @@ def test_old_names_lead_to_their_commands(root):
     names = {
         "train_net.py": "train",
         "tools/demo.py": "predict",
+        "tools/refine.py": "refine",
         "tools/convert_weights.py": "convert_weights",
         "tools/analyze.py": "analyze",
         "tools/check_data.py": "doctor",
