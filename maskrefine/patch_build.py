@@ -9,13 +9,13 @@ from pathlib import Path
 from maskrefine.hrnet import VARIANTS, PatchNetwork
 from maskrefine.patch_data import CoarseMask, PatchViews, PredictedMasks, any_patch, degraded_truth
 from maskrefine.patch_training import METADATA, patch_task
-from maskrefine.refine_files import read_predictions
 from maskrefine.schema import Bpr
 from maskrefine.truth import match_instances, sample_instances
 from segcore.build.data import catalog
 from segcore.config import Config, section
 from segcore.contracts import Task
 from segcore.data.store import Records
+from segcore.predictions.read import read_predictions
 from segcore.structures import Metadata
 
 

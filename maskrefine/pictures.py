@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from maskrefine.predictions import ImageId, ImagePredictions, Predictions
 from segcore.errors import DataError
+from segcore.predictions.image_predictions import ImageId, ImagePredictions, Predictions
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 CITYSCAPES = "_leftImg8bit"  # what its images are called after their names

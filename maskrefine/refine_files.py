@@ -15,16 +15,14 @@ import numpy as np
 import torch
 
 from maskrefine.bpr import PatchRefiner
-from maskrefine.cityscapes_results import cityscapes_files, read_cityscapes_results
-from maskrefine.coco_results import read_coco_results
-from maskrefine.demo_results import demo_files, read_demo_results
 from maskrefine.patch_weights import load_patch_refiner
 from maskrefine.pictures import pictures_below, stated_pictures
-from maskrefine.predictions import ImageId, ImagePredictions, Predictions
 from maskrefine.truth import pictures_in
 from segcore.data.images import read_image
 from segcore.errors import DataError
 from segcore.evaluation.writers import write_json
+from segcore.predictions.image_predictions import ImageId, ImagePredictions, Predictions
+from segcore.predictions.read import read_predictions
 from segcore.structures import Record, Rle
 
 RUN = "refinement.txt"  # in the workplace: with what the results there were made
@@ -37,20 +35,6 @@ class Refined:
     done: int  # now
     before: int  # by an earlier run
     missing: tuple[str, ...]  # why images were left out
-
-
-def read_predictions(path: Path) -> Predictions:
-    """Whatever lies there: COCO's results, a folder in Cityscapes' form, or one of the demo's."""
-    if path.is_dir():
-        if cityscapes_files(path):
-            return read_cityscapes_results(path)
-        if demo_files(path):
-            return read_demo_results(path)
-        raise DataError(
-            f"{path}: has no predictions in it; expected Cityscapes' *_pred.txt, or the demo's JSON"
-            " files with instances"
-        )
-    return read_coco_results(path)
 
 
 def refine_files(

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from maskrefine.predictions import ImageId, ImagePredictions, Predictions
 from segcore import masks as mask_io
 from segcore.errors import DataError
 from segcore.labels import frame_ids
+from segcore.predictions.image_predictions import ImageId, ImagePredictions, Predictions
 from segcore.segment_rle import to_rle
 from segcore.structures import Metadata, PngId, Record, Rle
 

@@ -40,6 +40,7 @@ INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "data": GROUND,
     "evaluation": GROUND,
     "engine": GROUND,
+    "predictions": {*GROUND, "data", "evaluation"},
 }
 DOORS = {  # third parties, and the only places that may import them
     "click": ("segcore/cli/flags.py", "segcore/cli/main.py"),

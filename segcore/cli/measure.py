@@ -11,8 +11,6 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from maskrefine.predictions import ImagePredictions, Predictions
-from maskrefine.refine_files import read_predictions
 from segcore import masks
 from segcore.build.data import data_root
 from segcore.build.evaluators import NEEDS, evaluators_of
@@ -22,6 +20,8 @@ from segcore.data.store import Records
 from segcore.errors import ConfigError, DataError
 from segcore.evaluation.table import format_table
 from segcore.evaluation.writers import write_json
+from segcore.predictions.image_predictions import ImagePredictions, Predictions
+from segcore.predictions.read import read_predictions
 from segcore.structures import Instances, Metadata, Record, Result
 
 logger = logging.getLogger(__name__)

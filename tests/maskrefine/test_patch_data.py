@@ -29,13 +29,13 @@ from maskrefine.patch_data import (
 )
 from maskrefine.patch_store import open_patches, patch_records, read_patch, write_patches
 from maskrefine.patches import boundary_boxes
-from maskrefine.refine_files import read_predictions
 from maskrefine.truth import match_instances, sample_instances
 from segcore.data.images import read_image
 from segcore.data.loader import train_loader
 from segcore.data.store import Records
 from segcore.errors import DataError
 from segcore.masks import decode, encode
+from segcore.predictions.read import read_predictions
 from segcore.structures import Batch, Frame, Record, Segment
 
 

@@ -23,12 +23,12 @@ from maskrefine.patch_training import (
     to_official,
     to_ours,
 )
-from maskrefine.refine_files import read_predictions
 from maskrefine.truth import match_instances
 from segcore.data.loader import TestLoader
 from segcore.data.store import Records
 from segcore.engine.evaluate import evaluate
 from segcore.engine.launch import launch
+from segcore.predictions.read import read_predictions
 from segcore.structures import Outputs, Regions, Result, Targets
 
 N, SIDE = 4, 128

@@ -15,7 +15,6 @@ from maskrefine import hrnet
 from maskrefine.bpr import PatchRefiner
 from maskrefine.patch_weights import load_patch_refiner
 from maskrefine.pictures import pictures_below
-from maskrefine.refine_files import read_predictions
 from segcore.build.data import catalog as catalog_of
 from segcore.build.data import test_batches as batches_of
 from segcore.build.evaluators import build_evaluators
@@ -28,6 +27,7 @@ from segcore.engine.launch import launch
 from segcore.errors import ConfigError, DataError, WeightsError
 from segcore.masks import decode, encode
 from segcore.predict import Predictor
+from segcore.predictions.read import read_predictions
 from segcore.refined import refined
 from segcore.structures import Instances, Panoptic, PanopticSegment, Result
 

@@ -8,11 +8,12 @@ from PIL import Image
 from scenes import METADATA, SIZE, coarse, coco_entries, make_records, quick_network
 
 from maskrefine.bpr import PatchRefiner
-from maskrefine.refine_files import read_predictions, refine_predictions
+from maskrefine.refine_files import refine_predictions
 from maskrefine.truth import pictures_in
 from segcore.data.images import read_image
 from segcore.errors import DataError
 from segcore.masks import decode, encode
+from segcore.predictions.read import read_predictions
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from maskrefine.predictions import ImageId, ImagePredictions, Predictions
 from segcore import masks as mask_io
 from segcore.errors import DataError
 from segcore.evaluation.writers import write_png
 from segcore.labels import read_png
+from segcore.predictions.image_predictions import ImageId, ImagePredictions, Predictions
 from segcore.whole_file import whole_file
 
 ENDINGS = re.compile(r"(_leftImg8bit)?_(pred|index)\.txt$")  # the second is SegFix's

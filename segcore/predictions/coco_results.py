@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from maskrefine.predictions import ImageId, ImagePredictions, Predictions
 from segcore import masks as mask_io
 from segcore.data.parsing.run_lengths import RleCheck, check_total
 from segcore.data.parsing.values import get, identity, listing, real, typed, whole
 from segcore.errors import DataError
 from segcore.evaluation.writers import write_json
+from segcore.predictions.image_predictions import ImageId, ImagePredictions, Predictions
 from segcore.structures import Rle, Size
 
 

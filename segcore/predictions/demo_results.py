@@ -8,11 +8,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from maskrefine.coco_results import check_entry, predictions_of
-from maskrefine.predictions import ImageId, ImagePredictions, Predictions
 from segcore.data.parsing.run_lengths import RleCheck
 from segcore.errors import DataError
 from segcore.evaluation.writers import write_json
+from segcore.predictions.coco_results import check_entry, predictions_of
+from segcore.predictions.image_predictions import ImageId, ImagePredictions, Predictions
 
 
 def demo_files(folder: Path) -> list[Path]:

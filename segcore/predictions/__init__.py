@@ -1,0 +1,1 @@
+"""Instance predictions in files, whoever made them."""
