@@ -25,9 +25,9 @@ from compare_pictures import draw_comparison
 from rich.console import Console
 from rich.table import Table
 
-from segcore.cli.analyze import timed_parts
 from segcore.data.catalog import Catalog
 from segcore.engine.log import memory_mb
+from segcore.engine.part_times import timed_parts
 from segcore.evaluation.writers import write_json
 from segcore.predict import Predictor
 

@@ -5,10 +5,7 @@ Legend of one-letter names: T views of the image.
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +15,7 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from segcore.engine.part_times import clock, timed_parts
 from segcore.predict import Predictor
 from segcore.structures import Batch, Frame, Record, Sample
 
@@ -37,9 +35,9 @@ def main(*, config_file: str, opts: Sequence[str], size: tuple[int, int], repeat
         with FlopCounterMode(display=False) as counter:
             outputs = model(batch.images, batch.sizes, aux=False)
         times = timed_parts(model, lambda: model(batch.images, batch.sizes, aux=False), repeat)
-        start = _now()
+        start = clock()
         predictor.task.postprocess(outputs, batch)
-        times["postprocess"] = (_now() - start) * 1000
+        times["postprocess"] = (clock() - start) * 1000
     T, (height, width) = batch.images.shape[1], size
     title = f"{height}x{width}" + (f", {T} views of this size" if T > 1 else "")
     Console().print(costs(model, counter, times, title))
@@ -64,38 +62,6 @@ def costs(model: nn.Module, counter: FlopCounterMode, times: dict[str, float], t
     table.add_row("whole model", f"{count:.2f}", f"{total:.1f}", f"{times['whole model']:.0f}")
     table.add_row("postprocess", "", "", f"{times['postprocess']:.0f}")
     return table
-
-
-def timed_parts(model: nn.Module, run: Callable[[], object], repeat: int) -> dict[str, float]:
-    """Median milliseconds of the model's direct children, and of the whole, over `repeat` runs."""
-    spent: dict[str, list[float]] = defaultdict(list)
-    begun: dict[str, float] = {}
-    hooks = []
-
-    def before(name: str) -> Callable[..., None]:
-        return lambda *_: begun.__setitem__(name, _now())
-
-    def after(name: str) -> Callable[..., None]:
-        return lambda *_: spent[name].append(_now() - begun[name])
-
-    for name, child in model.named_children():
-        hooks += [child.register_forward_pre_hook(before(name))]
-        hooks += [child.register_forward_hook(after(name))]
-    run()
-    spent.clear()
-    for _ in range(repeat):
-        start = _now()
-        run()
-        spent["whole model"].append(_now() - start)
-    for hook in hooks:
-        hook.remove()
-    return {name: statistics.median(times) * 1000 for name, times in spent.items()}
-
-
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def noise(predictor: Predictor, height: int, width: int) -> Batch:
