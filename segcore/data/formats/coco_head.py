@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -47,18 +48,21 @@ def head_of(path: Path) -> Head:
 @lru_cache(maxsize=64)  # a big file takes seconds, and is asked for its kind, images and classes
 def _read_head(path: Path, _changed: int, size: int) -> Head:
     first: dict[str, dict[str, Any]] = {}
-    categories = last_member(path, "categories") if size > LARGE else None
+    last = last_member(path, "categories") if size > LARGE else None
+    categories: list[Any] = last if isinstance(last, list) else []
 
     def note(key: str, entry: Any) -> None:
         first.setdefault(key, entry if isinstance(entry, dict) else {})
-        if categories and len(first) == len(LISTS):
+        if categories and len(first) == len(LISTS):  # one array follows another: they are complete
             raise _Enough
 
+    each: dict[str, Callable[[Any], None]] = {key: partial(note, key) for key in LISTS}
+    if not categories:
+        each["categories"] = categories.append
     annotated = True
     with suppress(_Enough):
-        content = read_object(path, {key: partial(note, key) for key in LISTS})
-        categories, annotated = content.get("categories"), "annotations" in content
-    if not isinstance(categories, list) or not categories:
+        annotated = "annotations" in read_object(path, each)
+    if not categories:
         raise DataError(f"{path}: has no categories; list them as `classes` in a catalogue entry")
     for entry in categories:
         if not isinstance(entry, dict) or not {"id", "name"} <= entry.keys():

@@ -52,7 +52,11 @@ def records_of(
     waiting: list[Record] = []  # until all their RLEs have been looked at
     for image, (name, size) in content.images.items():
         frame = Frame(file_of(name), segments.of(image, size))
-        waiting.append(Record(image, size, (frame,)))
+        record = Record(image, size, (frame,))
+        if not waiting and not segments.compressed:  # polygons are packed while they are warm
+            yield record
+            continue
+        waiting.append(record)
         if len(segments.compressed) >= BATCH or len(waiting) >= BATCH:
             yield from segments.checked(waiting)
             waiting = []
@@ -118,16 +122,16 @@ class _Segments:
 
     def checked(self, records: list[Record]) -> list[Record]:
         """The same records without the compressed RLEs that do not cover their image."""
-        texts, sizes = [], []
-        for rle, _, _ in self.compressed:
-            texts.append(rle["counts"])
-            sizes.append((rle["size"][0], rle["size"][1]))
+        wrong = faults(
+            [rle["counts"] for rle, _, _ in self.compressed],
+            [rle["size"] for rle, _, _ in self.compressed],
+        )
         broken: set[int] = set()
-        for (rle, image, number), fault in zip(self.compressed, faults(texts, sizes), strict=True):
-            if fault:
-                message = f"{self.content.path}: {named('annotation', number)} has {fault}"
-                self.content.report(message, "segmentation", image=image, annotation=number)
-                broken.add(id(rle))
+        for i, fault in wrong.items():
+            rle, image, number = self.compressed[i]
+            message = f"{self.content.path}: {named('annotation', number)} has {fault}"
+            self.content.report(message, "segmentation", image=image, annotation=number)
+            broken.add(id(rle))
         self.compressed.clear()
         return [_without(broken, record) for record in records] if broken else records
 

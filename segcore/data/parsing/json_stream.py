@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from segcore.errors import DataError
 
 CHUNK = 1 << 20  # characters
+TAIL = 1 << 24  # bytes: classes with long descriptions are a tenth of it
 BLANK = re.compile(r"[ \t\n\r]*")
 
 
@@ -47,10 +48,10 @@ def last_member(path: Path, key: str) -> Any:
     """The value of the last `key` at the top of a JSON object, searched from the file's end.
 
     None where it is not certain: what follows the key must be valid to the very end, so that one
-    bracket, the object's own, was open before it.
+    bracket, the object's own, was open before it. None, too, where more than TAIL follows.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        start = content.rfind(json.dumps(key).encode())
+        start = content.rfind(json.dumps(key).encode(), max(0, len(content) - TAIL))
         if start < 0:
             return None
         tail = content[start:]

@@ -41,35 +41,39 @@ class RleCheck:
 
     def flush(self) -> None:
         """Raise DataError where one of the texts is wrong."""
-        for what, fault in zip(self.names, faults(self.texts, self.sizes), strict=True):
-            if fault:
-                raise DataError(f"{self.path}: {what} has {fault}")
+        for i, fault in faults(self.texts, self.sizes).items():
+            raise DataError(f"{self.path}: {self.names[i]} has {fault}")
         for each in (self.texts, self.names, self.sizes):
             each.clear()
 
 
-def faults(texts: Sequence[bytes], sizes: Sequence[Size]) -> list[str | None]:
-    """What is wrong with each text, behind "annotation 7 has ..."; None where nothing is."""
-    wrong: list[str | None] = []
-    for total, size in zip(totals(texts).tolist(), sizes, strict=True):
-        if total < 0:
-            wrong.append("an RLE text that is broken; expected what pycocotools' encode writes")
+def faults(texts: Sequence[bytes], sizes: Sequence[Sequence[int]]) -> dict[int, str]:
+    """By index: what is wrong with a text, behind "annotation 7 has ..."; nearly always nothing.
+
+    Args:
+        sizes: height, width of the image of each.
+    """
+    if not texts:
+        return {}
+    sums, pixels = totals(texts), np.prod(np.asarray(sizes, np.int64), axis=1)
+    wrong = {}
+    for i in np.flatnonzero(sums != pixels).tolist():
+        if sums[i] < 0:
+            wrong[i] = "an RLE text that is broken; expected what pycocotools' encode writes"
         else:
-            wrong.append(total_fault(total, size))
+            wrong[i] = total_fault(int(sums[i]), int(pixels[i]))
     return wrong
 
 
 def check_total(total: int, size: Size, what: str, path: Path) -> None:
     """Raise DataError where run lengths do not cover the image."""
-    if fault := total_fault(total, size):
-        raise DataError(f"{path}: {what} has {fault}")
+    if total != size[0] * size[1]:
+        raise DataError(f"{path}: {what} has {total_fault(total, size[0] * size[1])}")
 
 
-def total_fault(total: int, size: Size) -> str | None:
-    """What is wrong with run lengths that do not cover the image; None where they do."""
-    if total == size[0] * size[1]:
-        return None
-    return f"run lengths that add up to {total}; expected height x width = {size[0] * size[1]}"
+def total_fault(total: int, pixels: int) -> str:
+    """What to say of run lengths that do not cover an image."""
+    return f"run lengths that add up to {total}; expected height x width = {pixels}"
 
 
 def totals(texts: Sequence[bytes]) -> np.ndarray:

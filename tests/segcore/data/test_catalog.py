@@ -3,6 +3,7 @@
 import io
 import json
 from collections import Counter
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tiny import make_dataset
 
 from segcore.data.catalog import Catalog
 from segcore.data.formats import coco_head
+from segcore.data.parsing import json_stream
 from segcore.errors import DataError
 
 UPSTREAM = [
@@ -233,18 +235,31 @@ def test_a_changed_file_is_read_again(tmp_path):
     assert Catalog(Path()).metadata(str(path)).classes == ("box", "round", "ground")
 
 
-@pytest.mark.parametrize("order", [1, -1])
-def test_heads_of_large_files_are_those_of_small_ones(tmp_path, monkeypatch, order):
-    make_dataset(tmp_path)
+@pytest.mark.parametrize("order", permutations(("images", "annotations", "categories")))
+@pytest.mark.parametrize("tail", [0, 1 << 24])
+def test_heads_of_large_files_are_those_of_small_ones(tmp_path, monkeypatch, order, tail):
+    make_dataset(tmp_path, 2)
+    monkeypatch.setattr(json_stream, "TAIL", tail)
     for name in ("panoptic.json", "instances.json"):
-        content = json.loads((tmp_path / name).read_text())
-        (tmp_path / name).write_text(json.dumps(dict(list(content.items())[::order])))
-        plain = Catalog(Path()).entry(str(tmp_path / name))
-        small = Catalog(Path()).metadata(str(tmp_path / name))
+        path = tmp_path / name
+        content = json.loads(path.read_text())
+        plain, small = Catalog(Path()).entry(str(path)), Catalog(Path()).metadata(str(path))
+        path.write_text(json.dumps({key: content[key] for key in order}))
         monkeypatch.setattr(coco_head, "LARGE", 0)
         coco_head._read_head.cache_clear()
-        assert Catalog(Path()).entry(str(tmp_path / name)) == plain
-        assert Catalog(Path()).metadata(str(tmp_path / name)) == small
+        assert Catalog(Path()).entry(str(path)) == plain
+        assert Catalog(Path()).metadata(str(path)) == small
+
+
+def test_a_head_is_read_no_further_than_it_goes(tmp_path):
+    make_dataset(tmp_path, 2)
+    path = tmp_path / "instances.json"
+    content = json.loads(path.read_text())
+    order = ("categories", "images", "annotations")
+    path.write_text(json.dumps({key: content[key] for key in order})[:-10])
+    assert Catalog(Path()).metadata(str(path)).classes == ("box", "disc")
+    with pytest.raises(DataError, match="not valid JSON"):
+        load(str(path))
 
 
 def test_metadata_of_the_standard_sets():

@@ -1,8 +1,8 @@
 """Findings that are nearly right: ground truth moved, cut, relabelled, lost, with real shapes."""
 
+import loading
 import numpy as np
 import torch
-from loading import load as load_dataset
 
 from segcore import masks
 from segcore.evaluation.panoptic import truth_map
@@ -12,7 +12,7 @@ from segcore.structures import Instances, Metadata, Panoptic, PanopticSegment, R
 
 def load(shared_data, name: str, images: str = "") -> tuple[Metadata, list[Record]]:
     path = str(shared_data / name) + (f"@{shared_data / images}" if images else "")
-    metadata, records = load_dataset(path)
+    metadata, records = loading.load(path)
     return metadata, list(records)
 
 
