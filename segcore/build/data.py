@@ -94,14 +94,15 @@ def _check_needs(
         if not any(record.frames[0].segments for record in records):
             raise ConfigError(
                 f"{model} needs segments, but {name} has label images alone; give COCO instances"
-                f" or COCO panoptic data, or train on label images: {_mappers(labels=True)}"
+                f" or COCO panoptic data, or set it to {_mappers(labels=True)}, where the"
+                " architecture reads it, to train on label images"
             )
         return
     frame = records[0].frames[0]
     if frame.semantic is None and frame.panoptic is None:
         raise ConfigError(
-            f"{model} needs label images or panoptic PNGs, but {name} has neither; to train on"
-            f" segments set it to {_mappers(labels=False)}"
+            f"{model} needs label images or panoptic PNGs, but {name} has neither; set it to"
+            f" {_mappers(labels=False)} to train on segments"
         )
     ours, theirs = ((m.label_map, m.ignore_label) for m in (first, metadata))
     if frame.semantic is not None and ours != theirs:
