@@ -1,14 +1,13 @@
 """EntitySeg's own forms, on drawn files."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from loading import load
 from tiny import make_dataset
 
+from segcore.cli import doctor
 from segcore.data.catalog import Catalog
 from segcore.errors import DataError
 from segcore.predict import Predictor
@@ -61,14 +60,15 @@ def test_entities_need_no_annotation_file(root):
     assert predictor.metadata.classes == ("entity",)
 
 
-def test_doctor_lists_what_is_missing_or_of_the_wrong_size(tmp_path, root):
+def test_doctor_lists_what_is_missing_or_of_the_wrong_size(tmp_path, capsys):
     make_dataset(tmp_path)
-    command = [sys.executable, str(root / "tools/check_data.py"), str(tmp_path / "panoptic.json")]
-    fine = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert fine.returncode == 0, fine.stderr
+    names = [str(tmp_path / "panoptic.json")]
+    assert doctor.main(names=names, catalogs=[]) == 0
+    assert "every file is there, has the right size" in capsys.readouterr().out
     (tmp_path / "panoptic" / "01.png").unlink()
     (tmp_path / "images" / "02.png").write_bytes((tmp_path / "images" / "01.png").read_bytes())
-    broken = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert broken.returncode == 1
-    assert "01.png" in broken.stdout
-    assert "expected (72, 64)" in broken.stdout
+    assert doctor.main(names=names, catalogs=[]) == 1
+    printed = capsys.readouterr().out
+    assert "file that cannot be read: 1\n" in printed and "01.png: image not found" in printed
+    assert "size: 1\n" in printed and "expected (72, 64)" in printed
+    assert printed.endswith("2 problems\n")

@@ -1,7 +1,5 @@
 """What label images and panoptic PNGs may hold, and what the rest raises."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from loading import load
 from PIL import Image
 from tiny import make_dataset
 
+from segcore.cli import doctor
 from segcore.data import views
 from segcore.data.views import StillViews
 from segcore.errors import DataError
@@ -117,7 +116,7 @@ def test_ids_that_are_not_in_the_png(tmp_path, caplog, monkeypatch):
     assert not len(sample(frame(tmp_path, ids)).targets.labels)
 
 
-def test_doctor_reads_labels(tmp_path, root):
+def test_doctor_reads_labels(tmp_path, capsys):
     make_dataset(tmp_path, 2)
     (tmp_path / "classes.json").write_text('["box", "disc", "ground"]')
     label = np.asarray(Image.open(tmp_path / "labels/01.png")).copy()
@@ -127,11 +126,10 @@ def test_doctor_reads_labels(tmp_path, root):
     png[png == 2] = 0
     Image.fromarray(png).save(tmp_path / "panoptic/00.png")
     names = [str(tmp_path / "labels"), str(tmp_path / "panoptic.json")]
-    command = [sys.executable, str(root / "tools/check_data.py"), *names]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 1, run.stderr
-    assert "labels/01.png: 80 pixels have a value that is no class: 3" in run.stdout
-    assert "panoptic/00.png: has no pixel of 1 of 3 segments" in run.stdout
+    assert doctor.main(names=names, catalogs=[]) == 1
+    printed = capsys.readouterr().out
+    assert "labels/01.png: 80 pixels have a value that is no class: 3" in printed
+    assert "panoptic/00.png: has no pixel of 1 of 3 segments" in printed
 
 
 def test_real_label_images_hold_classes(shared_data):
