@@ -87,12 +87,14 @@ class MaskPart:
         losses: (regions as the head returned them, targets) -> losses by name.
         names: (official, ours) beginnings of its parameters' names, a published program.
         class_rows: layers in it that have a row a class, none for the background.
+        training_only: beginnings of names of its parameters that masks do not need.
     """
 
     head: nn.Module
     losses: MaskLosses
     names: Mapping[str, Rows]
     class_rows: tuple[str, ...] = ()
+    training_only: tuple[str, ...] = ()
 
 
 def model_of(cfg: Config) -> Model:
@@ -106,6 +108,13 @@ def build_detector(cfg: Config, metadata: Metadata) -> Task:
     num_classes = class_count(cfg, metadata)
     numerics = NUMERICS[model.NUMERICS]
     part = build_mask_part(cfg, num_classes)
+    if stuff := [
+        c for c, thing in zip(metadata.classes, metadata.is_thing, strict=True) if not thing
+    ]:
+        raise ConfigError(
+            f"{metadata.name} has {len(stuff)} classes that are no objects ({', '.join(stuff[:3])}"
+            " ...), which a detector cannot find; give its things as COCO instances"
+        )
     views = build_views(cfg, metadata, outlines=data.MASK_FORMAT == "polygon")
     if views.targets == "semantic":
         raise ConfigError(
@@ -132,6 +141,7 @@ def build_detector(cfg: Config, metadata: Metadata) -> Task:
         makes=("instance",),
         needs="segments",
         class_rows=(*BOX_ROWS, *(ClassRows(name=name, background=None) for name in rows)),
+        training_only=tuple(f"mask_head.{name}" for name in part.training_only),
         rates=backbone_rate(cfg),
     )
 
@@ -310,6 +320,7 @@ def _transfiner(cfg: Config, num_classes: int) -> MaskPart:
         losses=transfiner_losses,
         names={"detectron2": inside_detector(transfiner.OFFICIAL, "roi_heads.")},
         class_rows=("masks.2",) if num_classes > 1 else (),
+        training_only=("boundary.", "semantic_logits."),
     )
 
 

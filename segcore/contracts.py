@@ -163,6 +163,8 @@ class Task:
         needs: what training data must have: segments, label images, or one of them.
         class_rows: parameters that another set of classes changes.
         query_rows: ends of the names of parameters with one row a query.
+        training_only: beginnings of the names of parameters that results do not need; a trained
+            checkpoint may lack them.
         rates: factor of the base learning rate, by parameter name.
         average: one result of several outputs of an image, for test-time augmentation.
         precision: of inference; weights and results stay float32.
@@ -179,6 +181,7 @@ class Task:
     needs: Literal["segments", "labels", "either"] = "either"
     class_rows: tuple[ClassRows, ...] = ()
     query_rows: tuple[str, ...] = ()
+    training_only: tuple[str, ...] = ()
     rates: Callable[[str], float] = everywhere_one
     average: Callable[[Sequence[AugmentedOutputs]], Result] | None = None
     precision: torch.dtype = torch.float32

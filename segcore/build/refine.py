@@ -25,16 +25,20 @@ class Refiner:
         masks: (weights, *, device, **options) -> a MaskRefiner.
         files: (weights, predictions, output, **options) -> what became of a file of predictions,
             as `segcore refine` says.
+        data: (output, records, metadata, **options) -> how many samples of training were written,
+            as `segcore cut-patches` says.
     """
 
     masks: str
     files: str
+    data: str
 
 
 REFINERS = {
     "bpr": Refiner(
         masks="maskrefine.patch_weights:build_mask_refiner",
         files="maskrefine.refine_files:refine_files",
+        data="maskrefine.patch_cutting:write_training_patches",
     ),
 }
 
@@ -66,4 +70,9 @@ def build_refined_inference(
 
 def refine_files(name: str, *given: Any, **options: Any) -> Any:
     """What the refiner of that name does to a file or folder of predictions."""
-    return import_from(choose(REFINERS, name, "--refiner").files, "--refiner")(*given, **options)
+    return import_from(choose(REFINERS, name, KEY).files, KEY)(*given, **options)
+
+
+def write_training_data(name: str, *given: Any, **options: Any) -> int:
+    """Write what the refiner of that name is trained on; how many samples there are."""
+    return import_from(choose(REFINERS, name, KEY).data, KEY)(*given, **options)

@@ -110,6 +110,25 @@ def refine(**given: Any) -> None:
     run("segcore.cli.refine", **given)
 
 
+@main.command("cut-patches")
+@click.argument("name", metavar="DATA_SET")
+@click.option("--output", type=FILE, required=True, help="a new .npy file")
+@click.option("--predictions", type=FILE, help="of the images; default: annotations made worse")
+@click.option("--min-iou", type=click.FloatRange(0, 1), default=0.5, show_default=True)
+@click.option("--count", type=click.IntRange(0), default=0, help="instances to draw; 0: all")
+@click.option("--iou-threshold", type=click.FloatRange(0, 1), default=0.25, show_default=True)
+@click.option("--size", type=click.IntRange(2), default=64, show_default=True, help="of a patch")
+@click.option("--catalogs", type=FILE, multiple=True, help="more catalogue files")
+def cut_patches(**given: Any) -> None:
+    """Cut the patches that boundary refinement is trained on, all into one file.
+
+    DATA_SET is a name of the catalogue, or a path as DATASETS.TRAIN takes it. PREDICTIONS are a
+    model's masks of its images, as `segcore refine` takes them; those that overlap their object by
+    less than MIN_IOU are left out.
+    """
+    run("segcore.cli.cut_patches", **given)
+
+
 @main.command("convert-weights")
 @click.argument("kind", type=click.Choice(["swin", "torchvision", "timm", "official", "entity"]))
 @click.argument("source")

@@ -48,7 +48,7 @@ def main(*, config_file: str | None, opts: Sequence[str], resume: bool, **machin
     done = fit(cfg, run, batches, catalog)
     if run.trainer.log:
         run.trainer.log.close()
-        log_next_command(Path(cfg.OUTPUT_DIR), run.trainer.iteration, done)
+        log_next_command(Path(cfg.OUTPUT_DIR), run.trainer.iteration, done, task.makes)
     return 0 if done or not run.trainer.log else 128 + (run.trainer.signals.caught or 15)
 
 
@@ -111,9 +111,15 @@ def fit(cfg: Config, run: Run, batches: Iterator[Batch], catalog: Catalog) -> bo
     return done
 
 
-def log_next_command(folder: Path, iteration: int, done: bool) -> None:
+def log_next_command(folder: Path, iteration: int, done: bool, makes: Sequence[str]) -> None:
     """The command to type now."""
     final, config = f"{folder}/model_final.pth", f"{folder}/config.yaml"
+    if done and "patch" in makes:
+        logger.info(
+            "done: %s; refine masks with it\n  segcore refine --weights %s --predictions"
+            " results.json --images photos --output refined.json", final, shlex.quote(final),
+        )  # fmt: skip
+        return
     if done:
         look = shlex.join(["segcore", "predict", "--config-file", config, "--weights", final])
         logger.info(

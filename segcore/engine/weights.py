@@ -82,6 +82,7 @@ def load_into_task(
         class_rows=task.class_rows,
         query_rows=task.query_rows,
         classes=task.metadata.classes,
+        training_only=task.training_only,
         complete=complete,
     )
 
@@ -94,6 +95,7 @@ def load_weights(
     class_rows: Sequence[ClassRows] = (),
     query_rows: Sequence[str] = (),
     classes: Sequence[str] = (),
+    training_only: Sequence[str] = (),
     complete: bool = False,
 ) -> Report:
     """Load what fits, by name, and say what became of everything.
@@ -107,7 +109,9 @@ def load_weights(
         renames: official names -> the model's.
         class_rows, query_rows: parameters with rows for every class, every query, as in a Task.
         classes: names of the model's classes, in order.
-        complete: the model is to be used as it is: WeightsError where a tensor would stay random.
+        training_only: as in a Task.
+        complete: the model is to be used as it is: WeightsError where a tensor would stay random
+            that is not for training only.
     """
     where = "" if isinstance(source, Mapping) else f"{source}: "
     content = source if isinstance(source, Mapping) else read_checkpoint(source)
@@ -128,7 +132,7 @@ def load_weights(
             " another architecture than the config's?"
         )
     if complete:
-        _check_complete(report, where)
+        _check_complete(report, where, tuple(training_only))
     model.load_state_dict(fitting, strict=False)
     logger.info("weights:\n%s", report)
     if trouble := report.suspicious():
@@ -157,9 +161,10 @@ def _match(
     return report, fitting
 
 
-def _check_complete(report: Report, where: str) -> None:
+def _check_complete(report: Report, where: str, training_only: tuple[str, ...]) -> None:
     """Buffers that the model computes itself are not listed in the report, so may be missing."""
-    if missing := reasons(report.reinitialised):
+    left = {k: why for k, why in report.reinitialised.items() if not k.startswith(training_only)}
+    if missing := reasons(left):
         raise WeightsError(
             f"{where}these are weights to start a training from, not a trained model; missing:"
             f" {_summary(missing)}; give a checkpoint of a finished training, or the"

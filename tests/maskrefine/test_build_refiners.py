@@ -1,6 +1,7 @@
 """Detectors, refiners and the patch network from their configs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,25 @@ def test_weights_of_another_refiner_raise_where_all_are_needed():
     with pytest.raises(WeightsError, match=r"not a trained model; missing: mask_head\."):
         load_into_task(task, official, complete=True)
     assert not load_into_task(task, official).unused  # but they are a start
+
+
+def test_released_weights_may_lack_what_only_training_needs():
+    opts = [*DETECTOR, *TINY, "MODEL.ROI_MASK_HEAD.NAME", "TransfinerHead"]
+    task = build_detector(load_config(None, opts), classes(2))
+    official = task.official(task.model.state_dict())
+    old = {k: v for k, v in official.items() if "_bo." not in k}  # of before May 2022
+    assert len(old) == len(official) - 4
+    report = load_into_task(task, {"model": old}, complete=True)
+    assert all(name.startswith("mask_head.boundary.") for name in report.reinitialised)
+    del old["roi_heads.mask_head.encoder.conv_fuse.weight"]
+    with pytest.raises(WeightsError, match=r"missing: mask_head\.encoder\.fuse\.weight; give"):
+        load_into_task(task, {"model": old}, complete=True)
+
+
+def test_classes_that_are_no_objects_raise():
+    sky = replace(classes(2), is_thing=(True, False))
+    with pytest.raises(ConfigError, match=r"data has 1 classes that are no objects \(class 1"):
+        build_detector(load_config(None, [*DETECTOR, *TINY]), sky)
 
 
 @pytest.mark.parametrize("name", ["transfiner", "refinemask", "refinemask_simple"])

@@ -7,20 +7,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scenes import SIZE, coarse, coco_entries, make_records, quick_network, square
+from scenes import METADATA, SIZE, coarse, coco_entries, make_records, quick_network, square
 from test_refine_files import write_cityscapes, write_coco, write_demo
 from tiny import make_dataset
 
 from maskrefine import hrnet
 from maskrefine.bpr import PatchRefiner
+from maskrefine.patch_data import training_patches
+from maskrefine.patch_store import open_patches
 from maskrefine.patch_weights import load_patch_refiner
 from maskrefine.pictures import pictures_below
+from maskrefine.truth import match_instances
 from segcore.build.data import catalog as catalog_of
 from segcore.build.data import test_batches as batches_of
 from segcore.build.evaluators import build_evaluators
 from segcore.build.refine import build_refined_inference
 from segcore.build.task import build_task
-from segcore.cli import refine
+from segcore.cli import cut_patches, refine
 from segcore.config import load_config
 from segcore.engine.evaluate import evaluate
 from segcore.engine.launch import launch
@@ -253,3 +256,53 @@ def test_refiners_that_are_none_raise(catalog, weights):
         load_config(None, ["TEST.REFINE.NAME", "outside.networks:build_refiner"]), "x"
     )
     assert build_refined_inference(own, None, CPU).refine("image", "masks") == "masks"
+
+
+def annotations_of(records, folder):
+    """The records as a COCO file."""
+    images, annotations = [], []
+    for record in records:
+        (h, w), name = record.size, record.frames[0].file.name
+        images.append({"id": record.id, "file_name": name, "height": h, "width": w})
+        for segment in record.frames[0].segments:
+            rle = {"size": segment.shape["size"], "counts": segment.shape["counts"].decode()}
+            entry = {"id": len(annotations), "image_id": record.id, "segmentation": rle}
+            annotations.append(entry | {"category_id": METADATA.dataset_ids[segment.category]})
+    named = zip(METADATA.dataset_ids, METADATA.classes, strict=True)
+    categories = [{"id": number, "name": name} for number, name in named]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "instances.json").write_text(json.dumps(content))
+    return f"{folder / 'instances.json'}@{folder / 'images'}"
+
+
+CUT = {"predictions": None, "min_iou": 0.5, "count": 0, "iou_threshold": 0.25, "size": 64}
+CUT |= {"catalogs": ()}
+
+
+def test_patches_are_cut_from_predictions_and_from_degraded_truth(tmp_path, records, capsys):
+    name = annotations_of(records, tmp_path)
+    given = {"predictions": write_coco(tmp_path, coco_entries())}
+    files = [tmp_path / "a.npy", tmp_path / "b.npy", tmp_path / "c.npy"]
+    for file, more in zip(files, (given, given | {"count": 3}, {}), strict=True):
+        assert cut_patches.main(name=name, output=file, **CUT | more) == 0
+    assert (
+        f"DATASETS.TRAIN '[\"maskrefine.patch_store:FORMAT={files[2]}\"]'"
+        in capsys.readouterr().out
+    )
+    matched = match_instances(read_predictions(given["predictions"]), records, METADATA)
+    wanted = sum(len(part.images) for part in training_patches(matched, records))
+    all_of_them, drawn, degraded = (len(open_patches(file)) for file in files)
+    assert all_of_them == wanted > drawn > 0
+    assert degraded > 0
+    again = tmp_path / "again.npy"
+    assert cut_patches.main(name=name, output=again, **CUT) == 0
+    assert again.read_bytes() == files[2].read_bytes()
+
+
+def test_cutting_mistakes_raise(tmp_path, records):
+    name = annotations_of(records, tmp_path)
+    with pytest.raises(DataError, match=r"expected a name that ends in \.npy"):
+        cut_patches.main(name=name, output=tmp_path / "a.bin", **CUT)
+    far = write_coco(tmp_path, [entry | {"category_id": 3} for entry in coco_entries()[4:]])
+    with pytest.raises(DataError, match="no predicted instance overlaps an object enough"):
+        cut_patches.main(name=name, output=tmp_path / "a.npy", **CUT | {"predictions": far})

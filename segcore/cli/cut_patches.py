@@ -1,0 +1,48 @@
+"""Cut the patches that a mask refiner is trained on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from segcore.build.data import data_root
+from segcore.build.refine import write_training_data
+from segcore.data.catalog import Catalog
+
+
+def main(
+    *,
+    name: str,
+    output: Path,
+    predictions: Path | None,
+    min_iou: float,
+    count: int,
+    iou_threshold: float,
+    size: int,
+    catalogs: Sequence[Path],
+) -> int:
+    """Write the patches of a data set into one file."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    sets = Catalog(data_root(), list(catalogs))
+    metadata, records = sets.metadata(name), sets.read(name)
+    columns = (TextColumn("cutting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        bar = progress.add_task("", total=None)
+        patches = write_training_data(
+            "bpr",
+            output.expanduser(),
+            records,
+            metadata,
+            predictions=predictions and predictions.expanduser(),
+            min_iou=min_iou or None,
+            count=count,
+            iou_threshold=iou_threshold,
+            size=size,
+            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    print(f"{patches} patches in {output}; train on them with")
+    print(f"  DATASETS.TRAIN '[\"maskrefine.patch_store:FORMAT={output}\"]'")
+    return 0
