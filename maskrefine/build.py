@@ -115,7 +115,12 @@ def build_detector(cfg: Config, metadata: Metadata) -> Task:
             f"{metadata.name} has {len(stuff)} classes that are no objects ({', '.join(stuff[:3])}"
             " ...), which a detector cannot find; give its things as COCO instances"
         )
-    views = build_views(cfg, metadata, outlines=data.MASK_FORMAT == "polygon")
+    views = build_views(
+        cfg,
+        metadata,
+        outlines=data.MASK_FORMAT == "polygon",
+        resample=numerics.resample,
+    )
     if views.targets == "semantic":
         raise ConfigError(
             f"INPUT.DATASET_MAPPER_NAME {data.DATASET_MAPPER_NAME} makes label images; a detector"

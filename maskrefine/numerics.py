@@ -9,7 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from maskrefine.fpn import fan_in_uniform
+from maskrefine.opencv_resize import resize_image
 from maskrefine.regions import MMDET_LEVELS
+from segcore.data.transforms import Resample, pillow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,7 @@ class Numerics:
             number that was.
         box_weight: of both losses of the box head.
         least_side: in pixels, of a box in which a polygon is rasterised.
+        resample: how images are resized.
         fill: initialises weights of the pyramid and of the box head's hidden layers.
     """
 
@@ -49,6 +52,7 @@ class Numerics:
     rpn_per_sample: bool
     box_weight: float
     least_side: float
+    resample: Resample
     fill: Callable[[Tensor], object]
 
 
@@ -66,6 +70,7 @@ NUMERICS = {
         rpn_per_sample=True,
         box_weight=1.0,
         least_side=0.1,
+        resample=pillow,
         fill=fan_in_uniform,
     ),
     "mmdet": Numerics(  # version 2.3, with the box losses of RefineMask's configurations
@@ -81,6 +86,7 @@ NUMERICS = {
         rpn_per_sample=False,
         box_weight=2.0,
         least_side=1.0,
+        resample=resize_image,
         fill=nn.init.xavier_uniform_,
     ),
 }

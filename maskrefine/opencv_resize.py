@@ -1,7 +1,8 @@
 """OpenCV's 8-bit bilinear resize, to the last bit, in torch.
 
-Published patches were resized by it. Its weights have 11 bits, and what lies between its two passes
-is cut to 16, so that no interpolation in floating point gives the same grey levels.
+Published patches and mmdetection's images were resized by it. Its weights have 11 bits, and what
+lies between its two passes is cut to 16, so that no interpolation in floating point gives the same
+grey levels.
 
 Legend of one-letter names: B patches, C channels, H W pixels.
 """
@@ -15,27 +16,44 @@ from torch import Tensor
 ONE = 1 << 11  # a weight of one
 
 
-def resize_uint8(images: Tensor, side: int) -> Tensor:
-    """(B, C, H, W) uint8 -> (B, C, side, side) uint8, as cv2.INTER_LINEAR does it."""
+def resize_uint8(images: Tensor, height: int, width: int | None = None) -> Tensor:
+    """(B, C, H, W) uint8 -> (B, C, height, width) uint8, as cv2.INTER_LINEAR does it.
+
+    Args:
+        width: None: as the height.
+    """
     H, W = images.shape[-2:]
-    if H == W == side:
+    width = width or height
+    if (height, width) == (H, W):
         return images
-    # exact, and in float64 also where products of float32 may be rounded to TF32
-    wide = (images.double() @ _across(W, side).to(images.device)).int() >> 4  # (B, C, H, side)
-    above, below, near, far = (part.to(images.device) for part in _down(H, side))
+    if (2 * height, 2 * width) == (H, W):  # which it takes the mean of four for
+        pairs = images.int().unflatten(-1, (-1, 2)).sum(-1).unflatten(-2, (-1, 2)).sum(-2)
+        return ((pairs + 2) >> 2).to(torch.uint8)
+    left, right, near, far = (part.to(images.device) for part in _across(W, width))
+    wide = images.index_select(3, left).int() * near  # (B, C, H, width)
+    wide += images.index_select(3, right).int() * far
+    wide >>= 4
+    above, below, near, far = (part.to(images.device) for part in _down(H, height))
     total = (wide.index_select(2, above) * near) >> 16
     total += (wide.index_select(2, below) * far) >> 16
     return (total.add_(2) >> 2).to(torch.uint8)
 
 
-def _across(W: int, side: int) -> Tensor:
-    """(W, side) float64 weights of the columns; those beyond the edge are forgotten."""
+def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The same of one image: (H, W, C) uint8 -> (height, width, C) uint8."""
+    planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+    return resize_uint8(planes, height, width)[0].permute(1, 2, 0).numpy()
+
+
+def _across(W: int, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The two columns that each output column reads, and their weights, all (side,).
+
+    Those beyond the edge are forgotten.
+    """
     first, far = _cells(W, side)
     far[(first < 0) | (first >= W - 1)] = 0
-    weights, place = torch.zeros(W, side, dtype=torch.float64), torch.arange(side)
-    for i, part in enumerate(_weights(far)):
-        weights[torch.from_numpy(first + i).clamp(0, W - 1), place] += part
-    return weights
+    left, right = (torch.from_numpy(first + i).clamp(0, W - 1) for i in (0, 1))
+    return left, right, *_weights(far)
 
 
 def _down(H: int, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

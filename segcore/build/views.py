@@ -12,8 +12,10 @@ from segcore.data.transforms import (
     PadTo,
     RandomCrop,
     RandomFlip,
+    Resample,
     ResizeScale,
     ResizeShortestEdge,
+    pillow,
 )
 from segcore.data.views import StillViews, Transform
 from segcore.errors import ConfigError
@@ -22,11 +24,14 @@ from segcore.structures import Metadata
 logger = logging.getLogger(__name__)
 
 
-def build_views(cfg: Config, metadata: Metadata, *, outlines: bool = False) -> StillViews:
+def build_views(
+    cfg: Config, metadata: Metadata, *, outlines: bool = False, resample: Resample = pillow
+) -> StillViews:
     """Training transforms in the published order of each mapper.
 
     Args:
         outlines: targets have the polygons of the segments that have any.
+        resample: how images are resized.
     """
     name = cfg.INPUT.DATASET_MAPPER_NAME
     if name not in TARGETS:
@@ -38,6 +43,7 @@ def build_views(cfg: Config, metadata: Metadata, *, outlines: bool = False) -> S
         targets=TARGETS[name],
         steps=_large_scale_jitter(cfg) if name.endswith("_lsj") else _resize_and_crop(cfg),
         outlines=outlines,
+        resample=resample,
         min_size=cfg.INPUT.MIN_SIZE_TEST,
         max_size=cfg.INPUT.MAX_SIZE_TEST,
     )

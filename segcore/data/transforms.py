@@ -9,6 +9,7 @@ Randomness comes in as a numpy generator. Sizes are (height, width).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,6 +71,14 @@ class Axis:
         return replace(self, pixels=pixels, labels=labels)
 
 
+Resample = Callable[[np.ndarray, int, int], np.ndarray]  # (H, W, 3) uint8, height, width
+
+
+def pillow(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear, antialiased when shrinking: detectron2's way to resize."""
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """An image on its way, and where its pixels come from."""
@@ -78,18 +87,25 @@ class Example:
     y: Axis
     x: Axis
     semantic: np.ndarray | None = None  # (H0, W0) class of the file's pixels, -1: ignored
+    resample: Resample = pillow
 
     @classmethod
-    def whole(cls, image: np.ndarray, semantic: np.ndarray | None = None) -> Example:
+    def whole(
+        cls,
+        image: np.ndarray,
+        semantic: np.ndarray | None = None,
+        *,
+        resample: Resample = pillow,
+    ) -> Example:
         """As it is in the file."""
-        return cls(image, Axis.whole(image.shape[0]), Axis.whole(image.shape[1]), semantic)
+        y, x = (Axis.whole(length) for length in image.shape[:2])
+        return cls(image, y, x, semantic, resample)
 
     def resize(self, height: int, width: int) -> Example:
-        """Pillow's bilinear (antialiased when shrinking)."""
+        """To another size, as `resample` does it."""
         image = self.image
         if image.shape[:2] != (height, width):
-            resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-            image = np.asarray(resized)
+            image = self.resample(image, height, width)
         return replace(self, image=image, y=self.y.resize(height), x=self.x.resize(width))
 
     def crop(self, *, y: int, x: int, height: int, width: int) -> Example:

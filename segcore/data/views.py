@@ -13,7 +13,7 @@ import torch
 
 from segcore import masks
 from segcore.data.images import read_image
-from segcore.data.transforms import Example, shortest_edge
+from segcore.data.transforms import Example, Resample, pillow, shortest_edge
 from segcore.errors import DataError
 from segcore.labels import frame_ids, semantic_map
 from segcore.segment_rle import to_rle
@@ -45,6 +45,7 @@ class StillViews:
         min_size: shorter edge at test time; 0: the image as it is.
         max_size: longest edge at test time.
         outlines: targets have polygons, in pixels of the window, where segments have any.
+        resample: how images are resized.
     """
 
     def __init__(
@@ -56,9 +57,10 @@ class StillViews:
         min_size: int,
         max_size: int,
         outlines: bool = False,
+        resample: Resample = pillow,
     ) -> None:
         self.metadata, self.targets, self.steps = metadata, targets, tuple(steps)
-        self.outlines = outlines
+        self.outlines, self.resample = outlines, resample
         self.min_size, self.max_size = min_size, max_size
 
     def __call__(self, record: Record, rng: np.random.Generator | None) -> Sample | None:
@@ -76,7 +78,7 @@ class StillViews:
                     f"{frame.semantic or frame.panoptic}: labels are {semantic.shape}, the image"
                     f" {frame.file} is {image.shape[:2]}; expected the same height and width"
                 )
-        example = Example.whole(image, semantic)
+        example = Example.whole(image, semantic, resample=self.resample)
         for step in self.steps:
             example = step(example, rng)
         polygons = None
@@ -98,14 +100,27 @@ class StillViews:
 
     def test(self, image: np.ndarray, record: Record) -> Sample:
         """The whole image at its test size, without targets."""
-        return test_sample(image, record, min_size=self.min_size, max_size=self.max_size)
+        return test_sample(
+            image,
+            record,
+            min_size=self.min_size,
+            max_size=self.max_size,
+            resample=self.resample,
+        )
 
 
-def test_sample(image: np.ndarray, record: Record, *, min_size: int, max_size: int) -> Sample:
+def test_sample(
+    image: np.ndarray,
+    record: Record,
+    *,
+    min_size: int,
+    max_size: int,
+    resample: Resample = pillow,
+) -> Sample:
     """A whole image (H, W, 3) uint8 RGB at its test size, without targets."""
     if min_size > 0:
         height, width = shortest_edge(*image.shape[:2], edge=min_size, longest=max_size)
-        image = Example.whole(image).resize(height, width).image
+        image = Example.whole(image, resample=resample).resize(height, width).image
     return _sample(image, None, record)
 
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,12 +12,14 @@ from torch import nn
 from maskrefine import build as maskrefine_build
 from maskrefine.build import MaskPart, build_detector, build_head, build_patch_refiner
 from maskrefine.hrnet import PatchNetwork
+from maskrefine.opencv_resize import resize_image
 from maskrefine.patch_build import build_patches
 from segcore.build.solver import build_optimizer
 from segcore.config import load_config
+from segcore.data.transforms import pillow
 from segcore.engine.weights import load_into_task
 from segcore.errors import ConfigError, WeightsError
-from segcore.structures import Metadata
+from segcore.structures import Frame, Metadata, Record
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FILES = sorted(
@@ -238,3 +241,14 @@ def test_a_network_for_imagenet_is_a_start():
     assert [n for n in report.reinitialised if "backbone" in n] == [
         "network.backbone.conv_mask.weight"
     ]
+
+
+def test_images_are_resized_as_each_program_did():
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    record = Record(1, (60, 90), (Frame(Path("x.png")),))
+    size = ["INPUT.MIN_SIZE_TEST", "32"]
+    for numerics, resample in (("detectron2", pillow), ("mmdet", resize_image)):
+        cfg = load_config(None, [*DETECTOR, *TINY, *size, "MODEL.NUMERICS", numerics])
+        views = build_detector(cfg, classes(2)).views.test(image, record).views
+        wanted = torch.tensor(resample(image, 32, 48)).permute(2, 0, 1)
+        assert torch.equal(views[0], wanted)

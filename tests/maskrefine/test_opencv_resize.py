@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskrefine.opencv_resize import resize_uint8
+from maskrefine.opencv_resize import resize_image, resize_uint8
 
 SMALL = [
     [0, 23, 68, 114, 159, 141, 58, 17], [9, 33, 80, 127, 174, 157, 76, 36],
@@ -38,6 +38,24 @@ def test_sums_equal_opencv(side, new, total, weighted):
     y, x = np.mgrid[:new, :new]
     assert resized.sum() == total
     assert (resized * torch.from_numpy(x + 3 * y + 1)).sum() == weighted
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "total", "weighted"),
+    [
+        (80, 107, 3281422, 588321394),
+        (24, 32, 294016, 17029952),  # half as large, in another way
+        (31, 45, 535443, 40140513),
+    ],
+)
+def test_sums_of_images_equal_opencv(height, width, total, weighted):
+    y, x, c = np.mgrid[:48, :64, :3]
+    image = ((37 * y * y + 91 * x + 13 * x * y + c * 50) % 256).astype(np.uint8)
+    resized = resize_image(image, height, width).astype(np.int64)
+    assert resized.shape == (height, width, 3)
+    y, x, c = np.mgrid[:height, :width, :3]
+    assert resized.sum() == total
+    assert (resized * (x + 3 * y + 7 * c + 1)).sum() == weighted
 
 
 def test_same_size_is_left_alone():
