@@ -6,6 +6,7 @@ import logging
 import marshal
 from array import array
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ class CocoFile:
         image_values: Callable[[Any, str], tuple[str, Any]] | None = None,
     ) -> None:
         self.path, self._values, self._what, self._problem = path, values, what, problem
-        self._image_values = image_values or self._file_name
+        # no method of its own: that would keep the whole file in memory until it is collected
+        self._image_values = image_values or partial(_file_name, path)
         self.images: dict[ImageId, tuple[str, Size]] = {}
         self.more: dict[ImageId, Any] = {}  # of images
         self._left_out: set[ImageId] = set()
@@ -95,9 +97,6 @@ class CocoFile:
         if more is not None:
             self.more[number] = more
 
-    def _file_name(self, entry: Any, what: str) -> tuple[str, None]:
-        return typed(entry, "file_name", text, what, self.path), None
-
     def _add(self, entry: Any) -> None:
         try:
             values = self._values(entry)
@@ -141,6 +140,10 @@ class CocoFile:
             return []
         low, high = self._edges[number], self._edges[number + 1]
         return [self._read(i) for i in self._order[low:high].tolist()]
+
+
+def _file_name(path: Path, entry: Any, what: str) -> tuple[str, None]:
+    return typed(entry, "file_name", text, what, path), None
 
 
 def id_in(entry: Any, key: str) -> int | str | None:

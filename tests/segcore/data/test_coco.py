@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from pathlib import Path
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -10,7 +13,9 @@ from loading import load
 from PIL import Image
 
 from segcore import masks
+from segcore.data.formats.coco_file import CocoFile
 from segcore.data.images import read_image
+from segcore.data.problem import raise_it
 from segcore.errors import DataError
 from segcore.structures import Frame, Polygons, Record
 
@@ -48,6 +53,19 @@ def test_coco_instances(tmp_path, caplog):
     assert np.array_equal(masks.decode(last[0].shape), whole.reshape(6, 4).T)
     assert len(last) == 1 and "1 annotations have no polygon" in caplog.text
     assert records.usable.tolist() == [True, False, False]
+
+
+def test_a_file_is_forgotten_when_its_records_are_made(tmp_path):
+    path = Path(coco(tmp_path).partition("@")[0])
+    gc.disable()
+    try:
+        content = CocoFile(path, lambda entry: (entry["id"],), what="annotation", problem=raise_it)
+        alive = ref(content)
+        assert content.annotations(5) == [(1,), (3,)]
+        del content
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_no_annotation_at_all_is_legal(tmp_path):
