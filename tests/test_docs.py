@@ -20,7 +20,9 @@ def test_the_plan_of_the_house_names_files_that_exist():
     assert not missing
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/architecture.md", "datasets/README.md"])
+@pytest.mark.parametrize(
+    "file", ["README.md", "docs/architecture.md", "docs/refiners.md", "datasets/README.md"]
+)
 def test_commands_that_documents_name_exist(file):
     code = re.findall(r"```bash\n(.*?)```|`([^`\n]+)`", (ROOT / file).read_text(), re.DOTALL)
     verbs = {verb for pair in code for text in pair for verb in VERB.findall(text)}

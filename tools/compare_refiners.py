@@ -99,7 +99,7 @@ def refine(seed: int, settings: Settings) -> dict[str, float]:
         run("train", PATCHES, "--resume", *opts)
     if not refined.exists():
         words = ["--predictions", settings.results(PLAIN, seed), "--weights", final]
-        run("refine", *words, "--images", settings.val.rpartition("@")[2], "--output", refined)
+        run("refine", *words, "--images", settings.val, "--output", refined)
     if not after.exists():
         kinds = ["--evaluators", "instance", "boundary"]
         run("measure", refined, settings.val, *kinds, "--output", after)
