@@ -18,6 +18,7 @@ from segcore.engine.checkpoint import Checkpoints
 from segcore.engine.checkpoint_reader import read_checkpoint
 from segcore.engine.evaluate import evaluate
 from segcore.engine.launch import Fabric
+from segcore.engine.ranks import from_first_rank
 from segcore.errors import ConfigError
 from segcore.evaluation.predictions import Predictions
 from segcore.evaluation.table import format_table
@@ -32,7 +33,7 @@ def main(*, config_file: str | None, opts: Sequence[str], resume: bool, **machin
     cfg, fabric, _ = launched(config_file, opts, machines)
     if not cfg.DATASETS.TEST:
         raise ConfigError("DATASETS.TEST is empty; name a data set to evaluate on")
-    checkpoint = _checkpoint(cfg, resume)
+    checkpoint = from_first_rank(lambda: _checkpoint(cfg, resume), fabric)
     catalog = data.catalog(cfg)
     task = load_task(cfg, checkpoint, device=fabric.device)
     augmented = evaluators.build_augmented(cfg, task, fabric) if cfg.TEST.AUG.ENABLED else None

@@ -105,6 +105,9 @@ def fit(cfg: Config, run: Run, batches: Iterator[Batch], catalog: Catalog) -> bo
             run.save(trainer.iteration)
             logger.error("ended by an error at iteration %d; see below", trainer.iteration)
         raise
+    except RuntimeError:  # a GPU's memory is full, or another process is gone
+        run.save_alone()
+        raise
     run.save_as("model_final" if done else f"model_{max(trainer.iteration - 1, 0):07d}")
     if done:
         evaluate(trainer.iteration)

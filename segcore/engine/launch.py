@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import inspect
 import os
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from segcore.engine.children import Children
 from segcore.engine.device import choose_device, gpu_count
 from segcore.engine.memory import keep_freed_memory
 from segcore.errors import ConfigError
@@ -24,9 +26,10 @@ PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "bf16": "bf16-mixed",
     "fp16": "16-mixed",
 }
+BACKENDS = {"cuda": "cpu:gloo,cuda:nccl"}  # of other devices as Fabric knows them
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-__all__ = ["DTYPES", "Fabric", "choose_precision", "launch"]
+__all__ = ["DTYPES", "Fabric", "choose_precision", "launch", "rescue_by"]
 
 
 def choose_precision(name: str, device: str = "auto", key: str = "SOLVER.AMP.PRECISION") -> str:
@@ -72,19 +75,21 @@ def launch(
     _check_count(num_gpus, chosen, single=single)
     if not torchrun:
         _meeting_point(num_machines, machine_rank, dist_url)
+    starts = not torchrun and num_gpus > 1 and "LOCAL_RANK" not in os.environ
+    children = _start_others(num_gpus) if starts else None
     if chosen.type == "cpu":
         keep_freed_memory()
     fabric = Fabric(
         accelerator=chosen.type,
         devices=num_gpus if chosen.type == "cpu" or chosen.index is None else [chosen.index],
         num_nodes=num_machines,
-        strategy="auto" if single else _Ranks(),
+        strategy="auto" if single else _Ranks(children, chosen),
         precision=PRECISIONS[choose_precision(precision, device)],
         # inside a batch system too we start our own processes, as the flags say
         plugins=None if torchrun else [LightningEnvironment()],
     )
     fabric.launch()
-    if fabric.world_size > 1 and dist.get_backend() == "gloo":
+    if fabric.world_size > 1:
         # Fabric does so for NCCL alone; gloo's threads abort a process that ends before them
         atexit.register(dist.destroy_process_group)
     return fabric
@@ -92,6 +97,11 @@ def launch(
 
 class _Ranks(DDPStrategy):
     """Averages gradients over the ranks; what the model is called with stays where it is."""
+
+    def __init__(self, children: Children | None, device: torch.device) -> None:
+        # what is on the host travels from host to host, and does not queue on a GPU
+        super().__init__(process_group_backend=BACKENDS.get(device.type))
+        self.children = children
 
     def setup_module(self, module: nn.Module) -> DistributedDataParallel:
         """Without Fabric's `device_ids` and stream.
@@ -104,6 +114,24 @@ class _Ranks(DDPStrategy):
         sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         options: dict[str, Any] = {sync: False}
         return DistributedDataParallel(module, gradient_as_bucket_view=True, **options)
+
+
+def rescue_by(save: Callable[[], None], fabric: Fabric) -> None:
+    """Where a process of this machine is lost and the first one cannot go on, it calls `save`."""
+    if isinstance(fabric.strategy, _Ranks) and fabric.strategy.children:
+        fabric.strategy.children.rescue = save
+
+
+def _start_others(num_gpus: int) -> Children:
+    """The machine's other processes; Fabric, which could start them too, kills all when one dies.
+
+    It takes them for started elsewhere where there is a LOCAL_RANK.
+    """
+    environment = LightningEnvironment()
+    os.environ["MASTER_ADDR"] = environment.main_address
+    os.environ["MASTER_PORT"] = str(environment.main_port)
+    os.environ["LOCAL_RANK"] = "0"
+    return Children(num_gpus)
 
 
 def _torchruns_world(num_gpus: int, num_machines: int, dist_url: str) -> tuple[int, int]:

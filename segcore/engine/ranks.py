@@ -1,4 +1,4 @@
-"""What the processes of a run tell each other."""
+"""What the processes of a run tell each other, from host to host: no GPU waits for it."""
 
 from __future__ import annotations
 
@@ -68,8 +68,6 @@ def on_first_rank(compute: Callable[[], Value], fabric: Fabric) -> Value | None:
 
 
 def _signs_of_life(done: threading.Event, fabric: Fabric) -> None:
-    if fabric.device.type == "cuda":
-        torch.cuda.set_device(fabric.device)  # a thread begins with the first one
     while not done.wait(PERIOD):
         of_all_ranks("busy", fabric)
     of_all_ranks("done", fabric)
@@ -92,15 +90,12 @@ def from_first_rank(read: Callable[[], Value], fabric: Fabric) -> Value:
     packer = _Packer(stream)
     if fabric.is_global_zero:
         packer.dump(value)
-    about = [(x.shape, x.dtype) for x in packer.tensors]
-    pickled, about = fabric.broadcast((stream.getvalue(), about))
-    for i, (shape, dtype) in enumerate(about):
-        if fabric.is_global_zero:
-            dist.broadcast(packer.tensors[i].to(fabric.device).contiguous(), 0)
-        else:
-            tensor = torch.empty(shape, dtype=dtype, device=fabric.device)
-            dist.broadcast(tensor, 0)
-            received.append(tensor.cpu())
+    like = [(x.shape, x.dtype) for x in packer.tensors]
+    pickled, like = of_all_ranks((stream.getvalue(), like), fabric)[0]
+    for i, (shape, dtype) in enumerate(like):
+        given = packer.tensors[i].cpu().contiguous() if fabric.is_global_zero else None
+        received.append(torch.empty(shape, dtype=dtype) if given is None else given)
+        dist.broadcast(received[-1], 0)
     if fabric.is_global_zero:
         return cast(Value, value)
     return _Unpacker(BytesIO(pickled), received).load()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import threading
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 
 from segcore.contracts import Task
 from segcore.engine.checkpoint import Checkpoints, restore_rng, rng_state
+from segcore.engine.launch import rescue_by
 from segcore.engine.ranks import from_first_rank, of_all_ranks
 from segcore.engine.trainer import Trainer
 from segcore.engine.weights import load_into_task, reasons
@@ -16,6 +21,7 @@ from segcore.errors import WeightsError
 
 logger = logging.getLogger(__name__)
 
+WRITES = 600.0  # seconds that a checkpoint may take
 VERSION = 2  # of what a checkpoint holds; `restore_rng` reads 1 too
 
 
@@ -37,6 +43,8 @@ class Run:
         self.task, self.trainer, self.fabric = task, trainer, fabric
         self.checkpoints, self.about = checkpoints, about
         self.saved = 0  # iteration of the last checkpoint, written or tried: alike on all ranks
+        self._writing = threading.Lock()
+        rescue_by(partial(self.save_alone, stuck=True), fabric)
 
     def begin(self) -> None:
         """The first of this folder: what an earlier run left is set aside."""
@@ -64,22 +72,52 @@ class Run:
         states = of_all_ranks(rng_state(), self.fabric)
         problem: OSError | None = None
         if self.fabric.is_global_zero:
-            content = {
-                "model": self.task.official(self.task.model.state_dict()),
-                "trainer": self.trainer.state(),
-                "iteration": self.trainer.iteration,
-                "rng": states,
-                "device": self.fabric.device.type,
-                "version": VERSION,
-            }
             try:
-                self.checkpoints.save(content | self.about, name)
+                with self._writing:
+                    self._write(self.trainer.state(), states, name)
             except OSError as error:
                 problem = error
-        self.fabric.barrier()
         self.saved = self.trainer.iteration
+        self.fabric.barrier()
         if problem:
             raise problem
+
+    def save_alone(self, *, stuck: bool = False) -> None:
+        """On rank 0, of the steps that are done, where other ranks are lost or wait for this one.
+
+        A resume goes on from it, but not bit for bit: the others' random numbers are lost too.
+
+        Args:
+            stuck: the GPU waits for a lost rank, and the main thread for the GPU: called from
+                another thread, it reads the weights past that.
+        """
+        if not self.fabric.is_global_zero or self.trainer.failed:
+            return
+        if not self._writing.acquire(timeout=WRITES):  # the main thread will never come back
+            return
+        past = stuck and self.fabric.device.type == "cuda"
+        with torch.cuda.stream(torch.cuda.Stream(self.fabric.device)) if past else nullcontext():
+            state = self.trainer.state()
+            state["iteration"] = done = self.trainer.steps_done()
+            try:
+                if done != self.saved:
+                    self._write(state, [], f"model_{done - 1:07d}")
+                    self.saved = done
+                    logger.warning("saved iteration %d, without the other processes", done)
+            except (OSError, RuntimeError) as error:  # the GPU may be what was lost
+                logger.error("%s; the last checkpoint is the one before", error)
+        self._writing.release()
+
+    def _write(self, state: dict[str, Any], rng: list[dict[str, Any]], name: str) -> None:
+        content = {
+            "model": self.task.official(self.task.model.state_dict()),
+            "trainer": state,
+            "iteration": state["iteration"],
+            "rng": rng,
+            "device": self.fabric.device.type,
+            "version": VERSION,
+        }
+        self.checkpoints.save(content | self.about, name)
 
     def resume(self) -> dict[str, Any] | None:
         """Take up the last checkpoint; its iteration and config, None where there is none.
@@ -121,6 +159,11 @@ class Run:
         world, now = self.fabric.world_size, self.fabric.device.type
         if len(states) == world:
             restore_rng(states[self.fabric.global_rank])
+        elif not states:
+            logger.warning(
+                "the checkpoint was saved without all processes: the random numbers are others, so"
+                " it goes on, but not bit for bit"
+            )
         else:
             logger.warning(
                 "the run had %d processes, now there are %d: weights, optimizer, schedule and the"

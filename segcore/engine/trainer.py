@@ -18,7 +18,7 @@ from segcore.engine.optim import Clipping, Schedule, clip, resumed_state
 from segcore.engine.ranks import Feed
 from segcore.engine.readout import Readout, Step
 from segcore.engine.signals import StopSignals
-from segcore.errors import DataError, WeightsError
+from segcore.errors import DataError, NonFiniteError, WeightsError
 from segcore.structures import Batch
 
 Action = tuple[int, Callable[[int], None]]  # period in iterations (0: never), what to do
@@ -50,7 +50,8 @@ class Trainer:
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
         self.model, self.optimizer = fabric.setup(task.model, optimizer)
         self.clipping, self.log = clipping, log
-        self.iteration = 0  # steps done
+        self.iteration = 0  # steps done, or handed to the GPU
+        self._stepped: tuple[int, torch.cuda.Event] | None = None  # the last one, on the GPU
         self.signals = StopSignals()
         self.feed = Feed(accumulate, fabric)
         self.readout = Readout(fabric, log, folder, fail=self.feed.fail)
@@ -101,6 +102,9 @@ class Trainer:
                 total[name] = total.get(name, 0) + value.detach() / len(batches)
         norm = clip(self.fabric, self.model, self.optimizer, self.clipping)
         self.optimizer.step()
+        if self.fabric.device.type == "cuda":
+            self._stepped = self.iteration + 1, torch.cuda.Event()
+            self._stepped[1].record()
         self.optimizer.zero_grad()
         return total | {"grad_norm": norm, "stop_asked": stop_asked}
 
@@ -126,6 +130,18 @@ class Trainer:
         if state.get("scaler"):
             self.fabric.strategy.precision.load_state_dict(state["scaler"])
         self.iteration = state["iteration"]
+
+    def steps_done(self) -> int:
+        """Steps whose weights are there: a GPU that waits for a lost rank has not done the last."""
+        if not self._stepped:
+            return self.iteration
+        number, event = self._stepped
+        return number if event.query() else number - 1
+
+    @property
+    def failed(self) -> bool:
+        """Whether a loss of this rank's was no number."""
+        return isinstance(self.feed.problem, NonFiniteError)
 
     @property
     def can_save(self) -> bool:

@@ -12,11 +12,8 @@ from pathlib import Path
 
 import gpu_stand_in
 import pytest
-import torch
+from gpu_op import FIBERS, ROOT, build_op
 
-ROOT = Path(__file__).resolve().parents[3]
-SOURCES = ("ops/csrc/operators.cpp", "ops/csrc/cpu/ms_deform_attn.cpp")
-FIBERS = ROOT / "tests/segcore/nn/cuda_on_cpu"
 ADDRESS = """
 import ctypes, os, sys, torch
 torch.ops.load_library(sys.argv[1])
@@ -90,18 +87,7 @@ def op(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The op with the CUDA operators, its kernels made for fibers."""
     if not shutil.which("g++"):
         pytest.skip("needs g++")
-    library = tmp_path_factory.mktemp("op") / "op.so"
-    torch_folder = Path(torch.__file__).parent
-    headers = ("include", "include/torch/csrc/api/include")
-    options = [
-        *("-std=c++17", "-O0", "-shared", "-fPIC", "-fvisibility=hidden", "-w", "-DWITH_CUDA"),
-        "-DTORCH_TARGET_VERSION=0x020a000000000000",
-        *(f"-isystem{torch_folder / folder}" for folder in headers),
-        *(f"-I{FIBERS}", f"-L{torch_folder / 'lib'}", "-Wl,--no-as-needed", "-ltorch_cpu", "-ldl"),
-    ]
-    sources = [ROOT / name for name in SOURCES]
-    subprocess.run(["g++", *sources, FIBERS / "run.cpp", *options, "-o", library], check=True)
-    return library
+    return build_op(tmp_path_factory.mktemp("op"), kernels=FIBERS / "run.cpp")
 
 
 @pytest.mark.slow
