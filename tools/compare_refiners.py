@@ -2,8 +2,8 @@
 
 python tools/compare_refiners.py --train TRAIN.json@IMAGES --val VAL.json@IMAGES --output out/
 
-Trains plain Mask R-CNN and each refiner in the place of its mask head, and BPR on annotated masks
-that were made worse; BPR then refines the plain one's results. Writes `table.json`, prints it, and
+Trains plain Mask R-CNN and each refiner in the place of its mask head, and BPR on the plain one's
+predictions of its own training images; BPR then refines its predictions of the others. Writes `table.json`, prints it, and
 draws `pictures/`. Started again, it goes on where it was.
 """
 
@@ -60,7 +60,8 @@ class Settings:
 
     def results(self, name: str, seed: int) -> Path:
         """A contender's predictions of the validation images."""
-        (path,) = self.folder(name, seed).glob(f"**/{RESULTS}")
+        folder = self.folder(name, seed)
+        (path,) = [folder / RESULTS] if name == REFINED else folder.glob(f"inference/*/{RESULTS}")
         return path
 
 
@@ -90,13 +91,19 @@ def train_and_predict(name: str, config: str, seed: int, settings: Settings) -> 
 
 
 def refine(seed: int, settings: Settings) -> dict[str, float]:
-    """The metrics of the plain detector's results after BPR."""
-    folder = settings.folder(REFINED, seed)
+    """The metrics of the plain detector's results after BPR, trained on its masks, as published."""
+    folder, plain = settings.folder(REFINED, seed), settings.folder(PLAIN, seed)
     final, refined, after = (folder / n for n in ("model_final.pth", RESULTS, "refined.json"))
+    opts = ["DATASETS.TRAIN", f"[{settings.train}]", "SEED", seed]
+    seen = folder / "seen"  # the plain detector's predictions of its own training images
+    if not list(seen.glob(f"**/{RESULTS}")):
+        words = ["OUTPUT_DIR", seen, "DATASETS.TEST", f"[{settings.train}]", *settings.opts]
+        run("eval", DETECTORS[PLAIN], *opts, *words, "MODEL.WEIGHTS", plain / "model_final.pth")
     if not final.exists():
-        opts = ["OUTPUT_DIR", folder, "SEED", seed, "DATASETS.TRAIN", f"[{settings.train}]"]
-        opts += ["DATASETS.TEST", "[]", "SOLVER.MAX_ITER", settings.patch_iterations]
-        run("train", PATCHES, "--resume", *opts)
+        (coarse,) = seen.glob(f"**/{RESULTS}")
+        words = ["OUTPUT_DIR", folder, "MODEL.BPR.PREDICTIONS", coarse, "DATASETS.TEST", "[]"]
+        words += ["SOLVER.MAX_ITER", settings.patch_iterations]
+        run("train", PATCHES, "--resume", *opts, *words)
     if not refined.exists():
         words = ["--predictions", settings.results(PLAIN, seed), "--weights", final]
         run("refine", *words, "--images", settings.val, "--output", refined)
