@@ -3,8 +3,8 @@
 python tools/compare_refiners.py --train TRAIN.json@IMAGES --val VAL.json@IMAGES --output out/
 
 Trains plain Mask R-CNN and each refiner in the place of its mask head, and BPR on the plain one's
-predictions of its own training images; BPR then refines its predictions of the others. Writes `table.json`, prints it, and
-draws `pictures/`. Started again, it goes on where it was.
+predictions of its own training images; BPR then refines its predictions of the others. Writes
+`table.json`, prints it, and draws `pictures/`. Started again, it goes on where it was.
 """
 
 from __future__ import annotations
