@@ -31,7 +31,6 @@ from segcore.data.transforms import (
     ResizeShortestEdge,
 )
 from segcore.data.views import Transform, segments_in
-from segcore.structures import Record
 
 LSJ: list[Transform] = [
     RandomFlip(),
@@ -181,13 +180,13 @@ def start_up(folder: Path) -> None:
     Image.new("RGB", (SIZE[1], SIZE[0])).save(folder / "images" / "000000.jpg")
     write_annotations(path, IMAGES, SEGMENTS)
     begun, cpu = time.perf_counter(), time.process_time()
-    records: list[Record] | Records = Catalog(folder).read(f"{path}@{folder}/images")
+    records = Catalog(folder).read(f"{path}@{folder}/images")
     wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
     children = []
     for share in range(4):
         pid = os.fork()
         if pid == 0:
-            touch(records, share)  # type: ignore[arg-type]
+            touch(records, share)
             time.sleep(8)
             os._exit(0)
         children.append(pid)
