@@ -148,16 +148,6 @@ class Targets:
             for t, on in enumerate(self.present.T)
         ]
 
-    def to(self, device: torch.device | str) -> Targets:
-        """The same targets on another device."""
-        return Targets(
-            self.labels.to(device, non_blocking=True),
-            self.masks.to(device, non_blocking=True),
-            self.present.to(device, non_blocking=True),
-            self.polygons,
-            self.size,
-        )
-
 
 @dataclass(slots=True)
 class Sample:
@@ -201,21 +191,39 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its pixels and targets on another device (sizes stay)."""
+        if self.images.device == torch.device(device):
+            return self
+        tensors = [x for t in self.targets for x in (t.labels, t.masks, t.present)]
+        images, *rest = _to([self.images, *tensors], torch.device(device))
+        moved = zip(self.targets, rest[::3], rest[1::3], rest[2::3], strict=True)
         return replace(
             self,
-            images=self.images.to(device, non_blocking=True),
-            targets=[t.to(device) for t in self.targets],
+            images=images,
+            targets=[
+                replace(t, labels=labels, masks=masks, present=present)
+                for t, labels, masks, present in moved
+            ],
         )
-
-    def pin_memory(self) -> Batch:
-        """For the data loader: page-locked images, so that `to` overlaps with work."""
-        return replace(self, images=self.images.pin_memory())
 
     def counts(self) -> Tensor:
         """(2,) float: sum of N, sum of `present`: what the losses are divided by."""
         segments = sum(len(t.labels) for t in self.targets)
         shown = sum(int(t.present.sum()) for t in self.targets)
         return torch.tensor([segments, shown], dtype=torch.float32)
+
+
+def _to(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """On another device; views of one memory, as a loader makes them, in one copy."""
+    moved: dict[tuple[int, torch.dtype], Tensor] = {}
+    out: list[Tensor] = []
+    for x in tensors:
+        memory = x.untyped_storage()
+        key = memory.data_ptr(), x.dtype
+        if key not in moved:
+            whole = x.as_strided((memory.nbytes() // x.element_size(),), (1,), 0)
+            moved[key] = whole.to(device, non_blocking=True)
+        out.append(moved[key].as_strided(x.shape, x.stride(), x.storage_offset()))
+    return out
 
 
 def _pad(targets: Targets, H: int, W: int) -> Targets:

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from segcore.contracts import ViewSampler
+from segcore.data.packed import PackedBatch
 from segcore.data.store import Records
 from segcore.errors import DataError
 from segcore.structures import Batch, Record
@@ -89,13 +90,13 @@ class _TrainStream(IterableDataset[Any]):
     ) -> None:
         self.records, self.views, self.plan, self.start = records, views, plan, start
 
-    def __iter__(self) -> Iterator[Batch | Failure]:
+    def __iter__(self) -> Iterator[Batch | PackedBatch | Failure]:
         worker = get_worker_info()
         number, total = (worker.id, worker.num_workers) if worker else (0, 1)
         for i, batch in enumerate(self.plan.batches()):
             if i >= self.start and (i - self.start) % total == number:
                 try:
-                    yield Batch.collate([self._sample(*each) for each in batch])
+                    yield _handed_on(Batch.collate([self._sample(*each) for each in batch]))
                 except DataError as error:
                     yield Failure(str(error))
 
@@ -153,13 +154,13 @@ class _TestStream(IterableDataset[Any]):
     def __init__(self, records: Sequence[Record], views: ViewSampler, batches: list[range]) -> None:
         self.records, self.views, self.batches = records, views, batches
 
-    def __iter__(self) -> Iterator[Batch | Failure]:
+    def __iter__(self) -> Iterator[Batch | PackedBatch | Failure]:
         worker = get_worker_info()
         number, total = (worker.id, worker.num_workers) if worker else (0, 1)
         for batch in self.batches[number::total]:
             try:
                 samples = [self.views(self.records[i], None) for i in batch]
-                yield Batch.collate([s for s in samples if s is not None])
+                yield _handed_on(Batch.collate([s for s in samples if s is not None]))
             except DataError as error:
                 yield Failure(str(error))
 
@@ -192,19 +193,29 @@ class TestLoader:
         return _unpacked(_loader(self.stream, self.num_workers))
 
 
+def _for_gpu() -> bool:
+    return torch.cuda.is_available()
+
+
 def _loader(dataset: IterableDataset[Any], num_workers: int) -> DataLoader[Any]:
     return DataLoader(
         dataset,
         batch_size=None,
         num_workers=num_workers,
         prefetch_factor=2 if num_workers else None,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=_for_gpu(),
         generator=torch.Generator(),  # or it would draw from the generator that a resume restores
     )
 
 
-def _unpacked(loader: Iterable[Batch | Failure]) -> Iterator[Batch]:
+def _handed_on(batch: Batch) -> Batch | PackedBatch:
+    """Packed where it leaves a worker, or goes to a GPU."""
+    works = get_worker_info() is not None
+    return PackedBatch.pack(batch, shared=works) if works or _for_gpu() else batch
+
+
+def _unpacked(loader: Iterable[Batch | PackedBatch | Failure]) -> Iterator[Batch]:
     for item in loader:
         if isinstance(item, Failure):
             raise DataError(item.message)
-        yield item
+        yield item.unpack() if isinstance(item, PackedBatch) else item

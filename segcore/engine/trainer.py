@@ -18,6 +18,7 @@ from segcore.engine.optim import Clipping, Schedule, clip, resumed_state
 from segcore.engine.ranks import Feed
 from segcore.engine.readout import Readout, Step
 from segcore.engine.signals import StopSignals
+from segcore.engine.upload import Upload
 from segcore.errors import DataError, NonFiniteError, WeightsError
 from segcore.structures import Batch
 
@@ -54,6 +55,7 @@ class Trainer:
         self._stepped: tuple[int, torch.cuda.Event] | None = None  # the last one, on the GPU
         self.signals = StopSignals()
         self.feed = Feed(accumulate, fabric)
+        self.upload = Upload(fabric.device)
         self.readout = Readout(fabric, log, folder, fail=self.feed.fail)
 
     def fit(self, batches: Iterator[Batch], stop: int, every: list[Action]) -> bool:
@@ -93,7 +95,7 @@ class Trainer:
         counts, stop_asked = self._counts(batches)
         total: dict[str, Tensor] = {}
         for i, part in enumerate(batches):
-            batch = part.to(self.fabric.device)
+            batch = self.upload(part)
             with self.fabric.no_backward_sync(self.model, enabled=i < len(batches) - 1):
                 outputs = self.model(batch.images, batch.sizes, batch.targets)
                 losses = self.task.losses(outputs, batch.targets, counts)
