@@ -24,7 +24,7 @@ from maskrefine.proposals import RegionProposals
 from maskrefine.refinemask import RefineMaskHead
 from maskrefine.refinemask_losses import refinemask_losses
 from maskrefine.resnet import ResNet
-from maskrefine.schema import Input, Model
+from maskrefine.schema import Input, Model, WithMaskHead
 from maskrefine.transfiner import TransfinerHead
 from maskrefine.transfiner_losses import transfiner_losses
 from maskrefine.weights import PLAIN_HEAD, Rows, to_official, to_ours
@@ -88,6 +88,7 @@ class MaskPart:
         names: (official, ours) beginnings of its parameters' names, a published program.
         class_rows: layers in it that have a row a class, none for the background.
         training_only: beginnings of names of its parameters that masks do not need.
+        coarse: layers that are not used where another model gives the coarse masks.
     """
 
     head: nn.Module
@@ -95,11 +96,17 @@ class MaskPart:
     names: Mapping[str, Rows]
     class_rows: tuple[str, ...] = ()
     training_only: tuple[str, ...] = ()
+    coarse: tuple[str, ...] = ()
 
 
 def model_of(cfg: Config) -> Model:
     """MODEL, with a detector's sections."""
     return section(cfg, "MODEL", Model)
+
+
+def heads_of(cfg: Config) -> WithMaskHead:
+    """MODEL, with the sections of mask heads."""
+    return section(cfg, "MODEL", WithMaskHead)
 
 
 def build_detector(cfg: Config, metadata: Metadata) -> Task:
@@ -276,7 +283,7 @@ def build_mask_part(cfg: Config, num_classes: int) -> MaskPart:
     Such a function takes the config and the number of classes of masks, 1 where these do not
     depend on the class, and returns a MaskPart.
     """
-    model = model_of(cfg)
+    model = heads_of(cfg)
     head = model.ROI_MASK_HEAD
     if head.CONV_DIM != model.FPN.OUT_CHANNELS:
         raise ConfigError(
@@ -289,7 +296,7 @@ def build_mask_part(cfg: Config, num_classes: int) -> MaskPart:
 
 
 def _plain(cfg: Config, num_classes: int) -> MaskPart:
-    model = model_of(cfg)
+    model = heads_of(cfg)
     numerics: Numerics = NUMERICS[model.NUMERICS]
     return MaskPart(
         head=PlainMaskHead(
@@ -306,7 +313,7 @@ def _plain(cfg: Config, num_classes: int) -> MaskPart:
 
 
 def _transfiner(cfg: Config, num_classes: int) -> MaskPart:
-    model = model_of(cfg)
+    model = heads_of(cfg)
     own = model.TRANSFINER
     head = TransfinerHead(
         num_classes=num_classes,
@@ -326,11 +333,12 @@ def _transfiner(cfg: Config, num_classes: int) -> MaskPart:
         names={"detectron2": inside_detector(transfiner.OFFICIAL, "roi_heads.")},
         class_rows=("masks.2",) if num_classes > 1 else (),
         training_only=("boundary.", "semantic_logits."),
+        coarse=("masks",),
     )
 
 
 def _refinemask(cfg: Config, num_classes: int, *, simple: bool = False) -> MaskPart:
-    model = model_of(cfg)
+    model = heads_of(cfg)
     last_of_any = simple or model.REFINEMASK.LAST_CLS_AGNOSTIC
     head = RefineMaskHead(
         num_classes=num_classes,
@@ -345,6 +353,7 @@ def _refinemask(cfg: Config, num_classes: int, *, simple: bool = False) -> MaskP
         losses=partial(refinemask_losses, weights=model.REFINEMASK.STAGE_WEIGHTS),
         names={"mmdet": inside_detector(rows, "roi_head.mask_head.")},
         class_rows=tuple(f"logits.{i}" for i in stages) if num_classes > 1 else (),
+        coarse=("logits.0", "logits.1"),
     )
 
 

@@ -144,7 +144,8 @@ class RefineMaskHead(nn.Module):
 
         Args:
             features: P2..P5, each (B, C, h, w).
-            regions: in training (`matched` is given) each one shows an object.
+            regions: in training (`matched` is given) each one shows an object. Their `logits`,
+                where there are any, are the masks of the first stages.
 
         Returns:
             The regions with `logits` of the four stages. At test time the last two are merged with
@@ -159,7 +160,8 @@ class RefineMaskHead(nn.Module):
         parts: list[list[Tensor]] = []
         for start in range(0, max(len(regions.boxes), 1), self.at_once):
             part = slice(start, start + self.at_once)
-            some = Regions(regions.sample[part], regions.boxes[part], regions.labels[part])
+            given = [stage[part] for stage in regions.logits]
+            some = Regions(regions.sample[part], regions.boxes[part], regions.labels[part], given)
             parts.append(merged(self._stages(features, maps, semantic, some)))
         logits = [torch.cat(stage) for stage in zip(*parts, strict=True)]
         return replace(regions, logits=logits, probabilities=logits[-1][:, 0].sigmoid())
@@ -202,7 +204,8 @@ class RefineMaskHead(nn.Module):
         foreground = None if semantic is None else semantic.float().sigmoid()
         out = []
         for k, stage in enumerate(self.stages):
-            out.append(own_class(self.logits[k](x), regions.labels))
+            given = k < len(regions.logits)  # by another model
+            out.append(regions.logits[k] if given else own_class(self.logits[k](x), regions.labels))
             x = stage(x, out[-1].sigmoid(), maps[k], foreground, regions)
         last = own_class(self.logits[-1](x), regions.labels)
         return [*out, doubled(last) if self.simple else last]

@@ -185,9 +185,19 @@ class RefineMask:
 
 
 @dataclass
-class Model(schema.Model):
-    META_ARCHITECTURE: str = importable("GeneralizedRCNN")
+class WithMaskHead(schema.Model):
+    """MODEL of whatever has a mask head."""
+
     NUMERICS: str = one_of("detectron2", "mmdet")  # whose habits, where the two differ
+    FPN: Fpn = field(default_factory=Fpn)
+    ROI_MASK_HEAD: RoiMaskHead = field(default_factory=RoiMaskHead)
+    TRANSFINER: Transfiner = field(default_factory=Transfiner)
+    REFINEMASK: RefineMask = field(default_factory=RefineMask)
+
+
+@dataclass
+class Model(WithMaskHead):
+    META_ARCHITECTURE: str = importable("GeneralizedRCNN")
     MASK_ON: bool = only(True)
     KEYPOINT_ON: bool = only(False)
     LOAD_PROPOSALS: bool = only(False)
@@ -196,15 +206,11 @@ class Model(schema.Model):
     BACKBONE: Backbone = field(default_factory=Backbone)
     RESNETS: ResNets = field(default_factory=ResNets)
     SWINT: SwinT = field(default_factory=SwinT)
-    FPN: Fpn = field(default_factory=Fpn)
     PROPOSAL_GENERATOR: ProposalGenerator = field(default_factory=ProposalGenerator)
     ANCHOR_GENERATOR: AnchorGenerator = field(default_factory=AnchorGenerator)
     RPN: Rpn = field(default_factory=Rpn)
     ROI_HEADS: RoiHeads = field(default_factory=RoiHeads)
     ROI_BOX_HEAD: RoiBoxHead = field(default_factory=RoiBoxHead)
-    ROI_MASK_HEAD: RoiMaskHead = field(default_factory=RoiMaskHead)
-    TRANSFINER: Transfiner = field(default_factory=Transfiner)
-    REFINEMASK: RefineMask = field(default_factory=RefineMask)
 
 
 @dataclass
@@ -247,6 +253,31 @@ class Test(schema.Test):
 
 
 DETECTOR = {"MODEL": Model, "INPUT": Input, "SOLVER": Solver, "TEST": Test}
+
+
+@dataclass
+class Hosted:
+    """MODEL.HOSTED: the trained model that a mask head works behind."""
+
+    NAME: str = importable("MaskFormer")  # an architecture; its weights are in MODEL.WEIGHTS
+    TRAIN_LIMIT: int = number(32, low=1)  # objects of an image in training
+    MIN_IOU: float = number(0.5, low=0, high=1)  # of a found mask with the object that it shows
+    MARGIN: float = number(0.1, low=0)  # that its box gets on every side
+
+
+@dataclass
+class HostedModel(WithMaskHead):
+    META_ARCHITECTURE: str = importable("RefinedMaskFormer")
+    HOSTED: Hosted = field(default_factory=Hosted)
+
+
+@dataclass
+class HostedInput(schema.Input):
+    DATASET_MAPPER_NAME: str = "mask_former_instance"
+    MASK_FORMAT: str = one_of("polygon", "bitmask")
+
+
+HOSTED = {"MODEL": HostedModel, "INPUT": HostedInput}
 
 
 @dataclass

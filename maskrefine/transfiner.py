@@ -113,7 +113,7 @@ class TransfinerHead(nn.Module):
         Args:
             features: P2..P5, each (B, C, h, w).
             regions: the best boxes of a sample first; in training (`matched` is given) each one
-                shows an object.
+                shows an object. Their last `logits`, where there are any, are the coarse masks.
 
         Returns:
             The regions with `logits` (R, 1, 28, 28) of their class. At test time with
@@ -191,7 +191,8 @@ class TransfinerHead(nn.Module):
         semantic = self.semantic(features[0])
         pyramid = [features[0] + semantic, *features[1:]]
         hidden = self.convs(pooled)
-        logits = own_class(self.masks(hidden), regions.labels)
+        given = regions.logits  # of another model, or none
+        logits = given[-1] if given else own_class(self.masks(hidden), regions.labels)
         look = Look(regions, level, pyramid, pooled, logits.detach().sigmoid())
         return look, hidden, logits, semantic
 

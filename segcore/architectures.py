@@ -56,6 +56,10 @@ ARCHITECTURES = {
         build="maskrefine.build:build_detector",
         sections=("maskrefine.schema:DETECTOR",),
     ),
+    "RefinedMaskFormer": Architecture(
+        build="maskrefine.hosted_build:build_hosted",
+        sections=("maskrefine.schema:HOSTED", MASK2FORMER, ENTITY),
+    ),
     "EncoderDecoderRefine": Architecture(
         build="maskrefine.patch_build:build_patches",
         sections=("maskrefine.schema:PATCHES",),
