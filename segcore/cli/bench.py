@@ -1,7 +1,8 @@
 """Speed on this machine: one image through `Predictor`, one training step; the command.
 
 Where `transformers` can be imported, its Mask2Former runs in turn with ours, so that the ratio
-means something on a noisy machine. Random weights; nothing is downloaded.
+means something on a noisy machine; both on the GPU, where there is one. Random weights; nothing is
+downloaded.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from segcore.build.data import catalog, train_metadata
 from segcore.build.solver import build_optimizer
 from segcore.build.task import build_task
 from segcore.config import load_config
+from segcore.engine.device import choose_device
 from segcore.engine.memory import keep_freed_memory
 from segcore.predict import Predictor
 from segcore.shipped import config_file
@@ -56,12 +58,19 @@ def main(*, repeat: int, threads: int) -> int:
             table.add_row(title, who, f"{value:.2f}", f"{value / seconds[names[0]]:.2f}x")
     table.add_row("segcore --help", "ours", f"{help_seconds(repeat):.2f}", "")
     Console(width=90).print(table)
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads,")
+    print(f"{machine()}, {torch.get_num_threads()} threads,")
     print(f"a product of 4096x4096 float32 matrices: {peak():.0f} GFLOP/s;")
     print(f"torch {torch.__version__}; interleaved, {repeat} runs each, random weights")
     if not find_spec("transformers"):
         print("`pip install transformers` puts its Mask2Former beside ours")
     return 0
+
+
+def machine() -> str:
+    """What it is measured on."""
+    if device().type == "cuda":
+        return torch.cuda.get_device_name()
+    return platform.processor() or platform.machine()
 
 
 def help_seconds(repeat: int) -> float:
@@ -80,10 +89,12 @@ def contender(what: str, who: str, threads: int, orders: Connection) -> None:
         torch.set_num_threads(threads)
     run = {"inference": inference, "training": training}[what](who)
     run()
+    finish()
     orders.send(0.0)
     while orders.recv():
         start = time.perf_counter()
         run()
+        finish()
         orders.send(time.perf_counter() - start)
 
 
@@ -105,17 +116,28 @@ def in_turn(what: str, names: list[str], repeat: int, threads: int) -> dict[str,
     return {name: statistics.median(times) for name, times in spent.items()}
 
 
+def device() -> torch.device:
+    """Everybody's."""
+    return choose_device("auto")
+
+
+def finish() -> None:
+    """Wait for a GPU, which is only told what to do."""
+    if device().type == "cuda":
+        torch.cuda.synchronize()
+
+
 def mixed(who: str) -> torch.autocast:
     """Products in bf16 where the contender's name says so."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=who.endswith("bf16"))
+    return torch.autocast(device().type, torch.bfloat16, enabled=who.endswith("bf16"))
 
 
 def hugging_face() -> Any:
-    """Their R50 Mask2Former of the same sizes, random."""
+    """Their R50 Mask2Former of the same sizes, random, on the device."""
     theirs: Any = import_module("transformers")
     backbone = theirs.ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"])
     config = theirs.Mask2FormerConfig(backbone_config=backbone, num_labels=80, num_queries=100)
-    return theirs.Mask2FormerForUniversalSegmentation(config)
+    return theirs.Mask2FormerForUniversalSegmentation(config).to(device())
 
 
 def inference(who: str) -> Callable[[], object]:
@@ -124,8 +146,9 @@ def inference(who: str) -> Callable[[], object]:
     if who.startswith("ours"):
         keep_freed_memory()  # as `segcore predict` does
         opts = ["INPUT.MIN_SIZE_TEST", "0", "TEST.PRECISION", who.removeprefix("ours, ")]
+        opts += ["MODEL.DEVICE", device().type]
         return partial(Predictor(CONFIG, "", opts), image)
-    theirs, pixels = hugging_face().eval(), torch.randn(1, 3, 800, 1216)
+    theirs, pixels = hugging_face().eval(), torch.randn(1, 3, 800, 1216, device=device())
 
     def run() -> None:
         with torch.inference_mode(), mixed(who):
@@ -137,21 +160,22 @@ def inference(who: str) -> Callable[[], object]:
 
 def peak() -> float:
     """GFLOP/s of a large product of float32 matrices: what no network here can exceed."""
-    left, right = torch.randn(2, 4096, 4096)
+    left, right = torch.randn(2, 4096, 4096, device=device())
     best = float("inf")
     for _ in range(6):
         start = time.perf_counter()
         torch.mm(left, right)
+        finish()
         best = min(best, time.perf_counter() - start)
     return 2 * 4096**3 / best / 1e9
 
 
 def targets(size: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(N, H, W) bool rectangles and their labels."""
-    masks = torch.zeros(count, size, size, dtype=torch.bool)
+    masks = torch.zeros(count, size, size, dtype=torch.bool, device=device())
     for i in range(count):
         masks[i, i * 40 : i * 40 + 100, i * 30 : i * 30 + 150] = True
-    return masks, torch.arange(count)
+    return masks, torch.arange(count, device=device())
 
 
 def training(who: str) -> Callable[[], None]:
@@ -164,15 +188,15 @@ def our_step(masks: torch.Tensor, labels: torch.Tensor, who: str) -> Callable[[]
     keep_freed_memory()  # as `segcore train` does
     cfg = load_config(CONFIG, ["MODEL.WEIGHTS", ""])
     task = build_task(cfg, train_metadata(cfg, catalog(cfg)))
-    model = task.model.train()
+    model = task.model.train().to(device())
     optimizer, _ = build_optimizer(cfg, task)
-    images = torch.randint(0, 256, (1, 1, 3, 512, 512), dtype=torch.uint8)
-    goal = [Targets(labels, masks[:, None], torch.ones(10, 1, dtype=torch.bool))]
-    sizes = torch.tensor([[[512, 512]]])
+    images = torch.randint(0, 256, (1, 1, 3, 512, 512), dtype=torch.uint8, device=device())
+    goal = [Targets(labels, masks[:, None], torch.ones_like(labels[:, None], dtype=torch.bool))]
+    sizes, counts = torch.tensor([[[512, 512]]]), torch.tensor([10.0, 10.0], device=device())
 
     def run() -> None:
         with mixed(who):
-            losses = task.losses(model(images, sizes, goal), goal, torch.tensor([10.0, 10.0]))
+            losses = task.losses(model(images, sizes, goal), goal, counts)
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -183,7 +207,7 @@ def our_step(masks: torch.Tensor, labels: torch.Tensor, who: str) -> Callable[[]
 def their_step(masks: torch.Tensor, labels: torch.Tensor, who: str) -> Callable[[], None]:
     theirs = hugging_face().train()
     optimizer = torch.optim.AdamW(theirs.parameters(), 1e-4, fused=True)
-    pixels = torch.randn(1, 3, 512, 512)
+    pixels = torch.randn(1, 3, 512, 512, device=device())
 
     def run() -> None:
         with mixed(who):
