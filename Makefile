@@ -11,8 +11,9 @@ $(READY): pyproject.toml setup.py $(wildcard ops/pyproject.toml ops/setup.py)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install -q -e '.[dev,quickstart]'
-	@test ! -e ops/pyproject.toml || $(BIN)/python -m pip install -q ./ops > .venv/ops.log 2>&1 \
-	  || echo "ops: not built (no compiler?), the slower PyTorch path is used; see .venv/ops.log"
+	@test ! -e ops/pyproject.toml || $(BIN)/python -m pip install -v ./ops > .venv/ops.log 2>&1 \
+	  || echo "ops: not built, the slower PyTorch path is used; why is below, or in .venv/ops.log"
+	@grep -hs '^ *ops: ' .venv/ops.log | sort -u || true
 	touch $@
 
 quickstart: $(READY)

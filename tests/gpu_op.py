@@ -12,7 +12,9 @@ FIBERS = ROOT / "tests/segcore/nn/cuda_on_cpu"  # run the real kernels, thread b
 SOURCES = ("ops/csrc/operators.cpp", "ops/csrc/cpu/ms_deform_attn.cpp")
 IDLE = """
 #include "{root}/ops/csrc/problem.h"
+#include <cstdlib>
 namespace msda {{
+const char* cuda_problem() {{ return std::getenv("CUDA_PROBLEM"); }}
 const char* forward_cuda(const Problem&, const Tensors&, Kind, void*) {{ return nullptr; }}
 const char* backward_cuda(const Problem&, const Tensors&, Kind, void*) {{ return nullptr; }}
 }}
@@ -44,10 +46,8 @@ def package(folder: Path) -> Path:
     Importing it also turns off cuDNN's attention, which asks more of cuDNN than the stand-in has.
     """
     inside = folder / "MultiScaleDeformableAttention"
+    ours = (ROOT / "ops/MultiScaleDeformableAttention/__init__.py").read_text()
     inside.mkdir()
-    library = build_op(folder)
-    (inside / "__init__.py").write_text(
-        f"import torch\ntorch.ops.load_library({str(library)!r})\n"
-        "torch.backends.cuda.enable_cudnn_sdp(False)\n"
-    )
+    build_op(folder).rename(inside / "_C.abi3.so")
+    (inside / "__init__.py").write_text(f"{ours}\ntorch.backends.cuda.enable_cudnn_sdp(False)\n")
     return folder

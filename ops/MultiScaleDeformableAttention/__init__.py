@@ -4,13 +4,15 @@ Importing it gives the operators `segcore::*` (defined in segcore.nn.ms_deform_a
 CUDA kernels. The two functions are the old extension's, for other descendants of Deformable DETR.
 """
 
+import ctypes
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-__all__ = ["ms_deform_attn_forward", "ms_deform_attn_backward"]
+__all__ = ["cuda_problem", "ms_deform_attn_forward", "ms_deform_attn_backward"]
 
+_WITHOUT_CUDA = Path(__file__).with_name("without_cuda.txt")  # setup.py writes the reason there
 _BINARY = Path(__file__).with_name("_C.abi3.so")
 _OLDEST = (2, 10)  # the stable ABI that it was built against
 
@@ -26,6 +28,18 @@ except OSError as error:
         f"MultiScaleDeformableAttention cannot be loaded with torch {torch.__version__}; build it "
         f"again: pip install --force-reinstall --no-deps ./ops ({error})"
     ) from error
+
+
+def cuda_problem(device: int) -> str:
+    """Why the kernels cannot run on a GPU, in one line; empty where they can."""
+    if _WITHOUT_CUDA.exists():
+        return f"they were built without CUDA, as {_WITHOUT_CUDA.read_text().strip()}"
+    library = ctypes.CDLL(str(_BINARY))
+    if not hasattr(library, "msda_cuda_problem"):
+        return "they were built without CUDA"
+    library.msda_cuda_problem.restype = ctypes.c_char_p
+    with torch.cuda.device(device):
+        return (library.msda_cuda_problem() or b"").decode()
 
 
 def ms_deform_attn_forward(

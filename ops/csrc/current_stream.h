@@ -13,6 +13,10 @@ namespace msda {
 // As in torch's shim.h: 0 where the stream of the device was written.
 using CurrentStream = int32_t (*)(int32_t device, void** stream);
 
+constexpr char kNoStream[] =
+    "libtorch_cuda.so is not loaded or has no aoti_torch_get_current_cuda_stream: use a PyTorch "
+    "with CUDA, 2.10 or newer";
+
 // nullptr where this torch has no CUDA, or not this function.
 inline CurrentStream current_stream_function() {
   static const CurrentStream found = [] {

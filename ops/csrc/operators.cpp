@@ -19,6 +19,11 @@
 #ifdef WITH_CUDA
 #include "current_stream.h"
 
+// Why the CUDA kernels cannot be called on the current device; nullptr where they can.
+extern "C" __attribute__((visibility("default"))) const char* msda_cuda_problem() {
+  return msda::current_stream_function() ? msda::cuda_problem() : msda::kNoStream;
+}
+
 // For tests: what was found, without calling it.
 extern "C" __attribute__((visibility("default"))) void* msda_current_stream_address() {
   return reinterpret_cast<void*>(msda::current_stream_function());
@@ -139,9 +144,7 @@ using CudaKernel = const char* (*)(const Problem&, const Tensors&, Kind, void*);
 void run_cuda(CudaKernel kernel, const Call& call) {
   const torch::stable::accelerator::DeviceGuard guard(call.value.get_device_index());
   const CurrentStream current_stream = current_stream_function();
-  STD_TORCH_CHECK(current_stream,
-                  "deformable attention: libtorch_cuda.so is not loaded or has no "
-                  "aoti_torch_get_current_cuda_stream: use a PyTorch with CUDA, 2.10 or newer");
+  STD_TORCH_CHECK(current_stream, "deformable attention: ", kNoStream);
   void* stream = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(current_stream(call.value.get_device_index(), &stream));
   const char* error = kernel(call.problem, call.tensors, call.kind, stream);

@@ -35,4 +35,7 @@ void backward_cpu(const Problem& problem, const Tensors& tensors, Kind kind);
 const char* forward_cuda(const Problem& problem, const Tensors& tensors, Kind kind, void* stream);
 const char* backward_cuda(const Problem& problem, const Tensors& tensors, Kind kind, void* stream);
 
+// Why no kernel runs on the current device: a driver too old, no code for it. nullptr: they run.
+const char* cuda_problem();
+
 }  // namespace msda

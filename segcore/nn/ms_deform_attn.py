@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,6 +37,8 @@ def ms_deform_attn(value: Tensor, shapes: list[int], locations: Tensor, weights:
     Returns: (B, Q, heads*C) in value's type. A point contributes, and has gradients, only where
     its bilinear footprint touches the level; one outside, or not finite, counts as zero.
     """
+    if value.is_cuda:
+        _choose_kernels(value.device.index)
     kind = torch.promote_types(value.dtype, torch.float32)
     return _sample(value, shapes, locations.to(kind), weights.to(kind))
 
@@ -54,6 +57,8 @@ def deform_attn(
 
     Returns: (B, Q, heads*C) in value's type.
     """
+    if value.is_cuda:
+        _choose_kernels(value.device.index)
     kind = torch.promote_types(value.dtype, torch.float32)  # locations in bf16 would move
     return _attend(value, shapes, reference.to(kind), offsets.to(kind), logits.to(kind))
 
@@ -288,23 +293,58 @@ def _fused_backward(
 # ---------------------------------------------------------------- other implementations
 
 try:
-    import MultiScaleDeformableAttention  # noqa: F401  # pyright: ignore  # compiled kernels
+    import MultiScaleDeformableAttention as compiled  # pyright: ignore
 except ModuleNotFoundError:
-    pass  # said at the first use
+    compiled = None  # said at the first use
 except ImportError as error:
+    compiled = None
     logger.warning("%s", error)
 
 
+@torch.compiler.assume_constant_result
+def _choose_kernels(gpu: int) -> bool:
+    """Other kernels for CUDA, where the compiled ones cannot run on this GPU; said once."""
+    return _replaced(gpu)
+
+
+@functools.cache
+def _replaced(gpu: int) -> bool:
+    if not torch.cuda.is_available():  # a tensor that is none
+        return False
+    problem = "they are not installed: pip install ./ops"
+    if compiled:  # older ones, which could crash there, cannot be asked
+        ask = getattr(compiled, "cuda_problem", None)
+        problem = ask(gpu) if ask else "they are of an older version: pip install ./ops"
+    if not problem:
+        return False
+    triton = importlib.util.find_spec("triton") is not None
+    with warnings.catch_warnings():  # of torch, that the operators had kernels already
+        warnings.simplefilter("ignore")
+        (_use_triton if triton else _use_pytorch)()
+    logger.warning(
+        "deformable attention: the compiled kernels cannot run on %s (%s); %s",
+        torch.cuda.get_device_name(gpu),
+        problem,
+        "Triton's take over" if triton else "PyTorch alone takes over, many times slower",
+    )
+    return True
+
+
 def _use_triton() -> None:
-    """Triton's kernels for CUDA."""
     from segcore.nn import ms_deform_attn_triton as kernels  # optional third party
 
-    _sample.register_kernel("cuda", kernels.forward)
-    _sample_backward.register_kernel("cuda", kernels.backward)
-    _attend.register_kernel("cuda", functools.partial(_fused, kernels.forward))
-    _attend_backward.register_kernel("cuda", functools.partial(_fused_backward, kernels.backward))
+    _use(kernels.forward, kernels.backward)
 
 
-_compiled_for_cuda = torch._C._dispatch_has_kernel_for_dispatch_key("segcore::deform_attn", "CUDA")
-if torch.cuda.is_available() and not _compiled_for_cuda and importlib.util.find_spec("triton"):
-    _use_triton()
+def _use_pytorch() -> None:
+    _use(_reference, _reference_backward)
+
+
+def _use(
+    forward: Callable[..., Tensor], backward: Callable[..., tuple[Tensor, Tensor, Tensor]]
+) -> None:
+    """Kernels of the plain operators for CUDA; the fused ones follow."""
+    _sample.register_kernel("cuda", forward)
+    _sample_backward.register_kernel("cuda", backward)
+    _attend.register_kernel("cuda", functools.partial(_fused, forward))
+    _attend_backward.register_kernel("cuda", functools.partial(_fused_backward, backward))

@@ -515,6 +515,15 @@ const char* run(const Problem& problem, const Tensors& t, Kind kind, bool back, 
 
 }  // namespace
 
+const char* cuda_problem() {
+  cudaFuncAttributes attributes;
+  const auto kernel = forward<float, 4, 8, 12, true, true>;
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+  if (error == cudaSuccess) return nullptr;
+  cudaGetLastError();  // or the next call would report it once more
+  return cudaGetErrorString(error);
+}
+
 const char* forward_cuda(const Problem& problem, const Tensors& tensors, Kind kind, void* stream) {
   return run(problem, tensors, kind, false, stream);
 }

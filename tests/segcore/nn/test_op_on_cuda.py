@@ -12,7 +12,7 @@ from pathlib import Path
 
 import gpu_stand_in
 import pytest
-from gpu_op import FIBERS, ROOT, build_op
+from gpu_op import FIBERS, ROOT, build_op, package
 
 ADDRESS = """
 import ctypes, os, sys, torch
@@ -80,6 +80,34 @@ try:
 except RuntimeError as error:
     print(str(error).splitlines()[0])
 """
+FALLS_BACK = """
+import importlib.util, logging, os, sys, torch, warnings
+warnings.simplefilter("error")
+warnings.filterwarnings("ignore", message=".*no current CUDA context.*")
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+from segcore.nn import ms_deform_attn as door
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name: found(name) if sys.argv[1] == "triton" else None
+calls = []
+def forward(value, shapes, locations, weights):
+    calls.append("forward")
+    return value.new_empty(value.shape[0], locations.shape[1], value.shape[2] * value.shape[3])
+def backward(grad, value, shapes, locations, weights):
+    calls.append("backward")
+    return tuple(torch.empty_like(x) for x in (value, locations, weights))
+door._use_triton = lambda: door._use(forward, backward)
+door._reference, door._reference_backward = forward, backward
+value = torch.zeros(1, 4, 1, 32, device="cuda", requires_grad=True)
+offsets, logits = torch.zeros(1, 4, 1, 1, 4, 2, device="cuda"), torch.zeros(1, 4, 1, 4).cuda()
+reference = torch.zeros(1, 4, 1, 2, device="cuda")
+function = door.deform_attn
+if sys.argv[2] == "compiled":
+    function = torch.compile(function, fullgraph=True, backend="aot_eager")
+for _ in range(2):
+    function(value, [2, 2], reference, offsets, logits).sum().backward()
+print(*calls, flush=True)
+os._exit(0)  # a thread of autograd's may be about to ask for Python, which ends a program badly
+"""
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +165,50 @@ def test_without_libtorch_cuda_the_op_says_so(op, stand_in, tmp_path):
     subprocess.run(command, check=True)
     code = f"import ctypes; assert ctypes.CDLL({str(library)!r}).missing()"  # no torch here
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PYTHONPATH with the op, its kernels idle."""
+    return package(tmp_path_factory.mktemp("op"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["as it is", "compiled"])
+@pytest.mark.parametrize(
+    ("other", "ending"), [("triton", "Triton's take over"), ("none", "PyTorch alone takes over")]
+)
+def test_kernels_that_cannot_run_are_replaced_and_one_line_says_so(
+    installed, stand_in, monkeypatch, other, ending, way
+):
+    monkeypatch.setenv("PYTHONPATH", f"{installed}:{ROOT}")
+    monkeypatch.setenv("CUDA_PROBLEM", "no kernel image")
+    said = gpu_stand_in.run(stand_in, FALLS_BACK, other, way).splitlines()
+    assert len(said) == 2
+    assert "the compiled kernels cannot run on Stand-in 0 (no kernel image)" in said[0]
+    assert ending in said[0]
+    assert said[1] == "forward backward forward backward"
+
+
+@pytest.mark.slow
+def test_kernels_that_can_run_stay_and_nothing_is_said(installed, stand_in, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"{installed}:{ROOT}")
+    assert gpu_stand_in.run(stand_in, FALLS_BACK, "triton", "as it is") == "\n"
+
+
+@pytest.mark.slow
+def test_an_op_without_cuda_says_why(installed, stand_in, monkeypatch):
+    note = installed / "MultiScaleDeformableAttention/without_cuda.txt"
+    note.write_text("nvcc says: error\n")
+    monkeypatch.setenv("PYTHONPATH", f"{installed}:{ROOT}")
+    said = gpu_stand_in.run(stand_in, FALLS_BACK, "triton", "as it is").splitlines()
+    note.unlink()
+    assert "(they were built without CUDA, as nvcc says: error); Triton's" in said[0]
+
+
+@pytest.mark.slow
+def test_an_op_of_before_is_not_called_on_cuda(installed, stand_in, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"{installed}:{ROOT}")
+    forget = "import MultiScaleDeformableAttention as old\ndel old.cuda_problem\n"
+    said = gpu_stand_in.run(stand_in, forget + FALLS_BACK, "triton", "as it is").splitlines()
+    assert "(they are of an older version: pip install ./ops); Triton's" in said[0]
