@@ -34,7 +34,7 @@ def _pixel(at, w, h):
     return x - left, y - top, left.to(tl.int32), top.to(tl.int32), inside
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["S", "Q"])
 def _forward(
     value, locations, weights, out, shapes, S, Q, heads, C,
     L: tl.constexpr, P: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr,
@@ -48,7 +48,7 @@ def _forward(
     total = tl.zeros((BLOCK_Q, BLOCK_C), locations.dtype.element_ty)
     start = 0
     for level in tl.static_range(L):
-        h, w = shapes[2 * level], shapes[2 * level + 1]
+        h, w = tl.cast(shapes[2 * level], tl.int32), tl.cast(shapes[2 * level + 1], tl.int32)
         for number in tl.static_range(level * P, level * P + P):
             point = set_of * (L * P) + number
             dx, dy, left, top, inside = _pixel(locations + 2 * point, w, h)
@@ -67,7 +67,7 @@ def _forward(
     tl.store(at, total.to(out.dtype.element_ty), mask=exists[:, None] & (channel < C))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["S", "Q"])
 def _backward(
     grad, value, locations, weights, grad_value, grad_locations, grad_weights, shapes,
     S, Q, heads, C,
@@ -84,7 +84,7 @@ def _backward(
     first = (sample * S * heads + head) * C + channel
     start = 0
     for level in tl.static_range(L):
-        h, w = shapes[2 * level], shapes[2 * level + 1]
+        h, w = tl.cast(shapes[2 * level], tl.int32), tl.cast(shapes[2 * level + 1], tl.int32)
         for number in tl.static_range(level * P, level * P + P):
             point = set_of * (L * P) + number
             dx, dy, left, top, inside = _pixel(locations + 2 * point, w, h)
@@ -109,6 +109,11 @@ def _backward(
         start += h * w
 
 
+def _numbers(shapes: Sequence[int]) -> tuple[float, ...]:
+    """Triton compiles anew for ints that are 1 or multiples of 16, as images' sizes may be."""
+    return tuple(float(side) for side in shapes)
+
+
 def forward(value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
     """As segcore.nn.ms_deform_attn.ms_deform_attn; locations and weights in fp32 or fp64."""
     B, S, heads, C = value.shape
@@ -118,7 +123,7 @@ def forward(value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Te
         with torch.cuda.device_of(value):  # Triton launches on the current device
             _forward[triton.cdiv(Q, BLOCK_Q), heads, B](
                 value.contiguous(), locations.contiguous(), weights.contiguous(), out,
-                tuple(shapes), S, Q, heads, C, L, P, BLOCK_Q, triton.next_power_of_2(C),
+                _numbers(shapes), S, Q, heads, C, L, P, BLOCK_Q, triton.next_power_of_2(C),
             )  # fmt: skip
     return out
 
@@ -136,7 +141,7 @@ def backward(
         with torch.cuda.device_of(value):
             _backward[triton.cdiv(Q, BLOCK_Q), heads, B](
                 grad.contiguous(), value.contiguous(), locations.contiguous(),
-                weights.contiguous(), grad_value, grad_locations, grad_weights, tuple(shapes),
+                weights.contiguous(), grad_value, grad_locations, grad_weights, _numbers(shapes),
                 S, Q, heads, C, L, P, BLOCK_Q, triton.next_power_of_2(C),
             )  # fmt: skip
     return grad_value.to(value.dtype), grad_locations, grad_weights
