@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -15,6 +16,18 @@ def offline():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGCORE_OFFLINE", "1")
         yield
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was():
+    """A program that a test runs in this process sets up the log; the next test does not see it."""
+    log = logging.getLogger()
+    log.setLevel(logging.WARNING)  # fixtures of a whole file run programs too
+    handlers = list(log.handlers)
+    yield
+    for handler in set(log.handlers) - set(handlers):
+        handler.close()
+    log.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,9 @@ def duplicates(texts: dict[str, str]) -> list[str]:
 
 def test_no_ten_lines_stand_in_two_places():
     paths = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
-    texts = {path.relative_to(ROOT).as_posix(): path.read_text() for path in paths}
+    names = {path: path.relative_to(ROOT).as_posix() for path in paths}
+    built = "ops/build/"  # copies that pip leaves behind
+    texts = {name: path.read_text() for path, name in names.items() if not name.startswith(built)}
     assert not duplicates(texts)
 
 

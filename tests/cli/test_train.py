@@ -1,7 +1,6 @@
 """Small whole runs: train_net.py in a process of its own, on a drawn data set."""
 
 import json
-import logging
 import os
 import re
 import signal
@@ -195,12 +194,9 @@ def test_metrics_that_cannot_be_written_cost_no_training(home):
 
 @pytest.fixture
 def as_it_was():
-    """Log handlers and environment variables, which a run sets for its whole process."""
-    root, variables = logging.getLogger(), dict(os.environ)
-    handlers, level = list(root.handlers), root.level
+    """Environment variables, which a run sets for its whole process."""
+    variables = dict(os.environ)
     yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
     os.environ.clear()
     os.environ.update(variables)
 
