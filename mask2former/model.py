@@ -55,5 +55,5 @@ class Mask2Former(nn.Module):
         features = self.backbone(self.normalise(images, sizes))
         pyramid, mask_features = self.pixel_decoder(features)
         views = T if self.video or T > 1 else None
-        layers, _ = self.decoder(pyramid, mask_features, views, aux=aux)
-        return Outputs(layers, features=features)
+        layers, queries = self.decoder(pyramid, mask_features, views, aux=aux)
+        return Outputs(layers, features=features, queries=queries)

@@ -58,11 +58,11 @@ class PostProcess:
         answer = outputs.layers[-1]
         canvas = (batch.images.shape[-2], batch.images.shape[-1])
         results = []
-        for logits, masks, sizes, record in zip(
-            answer.logits, answer.masks, batch.sizes.tolist(), batch.records, strict=True
-        ):
+        for i, (sizes, record) in enumerate(zip(batch.sizes.tolist(), batch.records, strict=True)):
             views = [Upsampler(canvas, (h, w), record.size) for h, w in sizes]
-            results.append(self._one(logits.float().softmax(-1), masks.float(), views))
+            probs, masks = answer.logits[i].float().softmax(-1), answer.masks[i].float()
+            queries = None if outputs.queries is None else outputs.queries[i]
+            results.append(self._one(probs, masks, views, queries))
         return results
 
     @torch.inference_mode()
@@ -83,8 +83,10 @@ class PostProcess:
         late = self.late_resize and up.inside != up.size
         return late_scores(probs, masks, up) if late else class_scores(probs, masks, up)
 
-    def _one(self, probs: Tensor, masks: Tensor, views: list[Upsampler]) -> Result:
-        """(Q, K+1), (Q, T, h, w) -> Result"""
+    def _one(
+        self, probs: Tensor, masks: Tensor, views: list[Upsampler], queries: Tensor | None
+    ) -> Result:
+        """(Q, K+1), (Q, T, h, w), perhaps (Q, C) -> Result"""
         up = views[0]
         result = Result()
         if self.semantic:
@@ -94,7 +96,7 @@ class PostProcess:
         if self.instances and len(views) == 1:
             result.instances = self._instances(probs[:, :-1], masks[:, 0], up)
         elif self.instances:
-            result.tracks = self._tracks(probs[:, :-1], masks, views)
+            result.tracks = self._tracks(probs[:, :-1], masks, views, queries)
         return result
 
     def _panoptic(self, probs: Tensor, masks: Tensor, up: Upsampler) -> Panoptic:
@@ -164,15 +166,18 @@ class PostProcess:
         boxes = torch.from_numpy(mask_io.boxes(rles)).float()[place]
         return Instances(scores[order], labels[order], [rles[i] for i in place.tolist()], boxes)
 
-    def _tracks(self, probs: Tensor, masks: Tensor, views: list[Upsampler]) -> Tracks:
+    def _tracks(
+        self, probs: Tensor, masks: Tensor, views: list[Upsampler], queries: Tensor | None
+    ) -> Tracks:
         """(Q, K), (Q, T, h, w) -> Tracks; published: a track's score is its class alone."""
         scores, query, labels = self._best(probs)
         unique, place = query.unique(return_inverse=True)
         frames = [_encode(masks[unique, t], up) for t, up in enumerate(views)]
         tracks = [[rle for rle, _ in track] for track in zip(*frames, strict=True)]
         order = scores.argsort(descending=True, stable=True)
+        embeddings = None if queries is None else queries[query[order]].float().cpu()
         scores, labels, place = (x[order].cpu() for x in (scores, labels, place))
-        return Tracks(scores, labels, [tracks[i] for i in place.tolist()])
+        return Tracks(scores, labels, [tracks[i] for i in place.tolist()], embeddings)
 
 
 def _encode(masks: Tensor, up: Upsampler) -> list[tuple[Rle, float]]:

@@ -168,6 +168,8 @@ class Task:
         rates: factor of the base learning rate, by parameter name.
         average: one result of several outputs of an image, for test-time augmentation.
         precision: of inference; weights and results stay float32.
+        clips: the model was made for videos: all frames of a clip are views of one sample, and its
+            results hold tracks.
     """
 
     model: nn.Module  # a SegmentationModel
@@ -185,6 +187,7 @@ class Task:
     rates: Callable[[str], float] = everywhere_one
     average: Callable[[Sequence[AugmentedOutputs]], Result] | None = None
     precision: torch.dtype = torch.float32
+    clips: bool = False
 
     def infer(self, batch: Batch, device: torch.device, aux: bool = False) -> Outputs:
         """What the model says of a batch, without gradients.

@@ -288,6 +288,7 @@ class Outputs:
     features: list[Tensor] = field(default_factory=list[Tensor])  # fine to coarse, for a refiner
     regions: Regions | None = None
     proposals: Proposals | None = None  # of a two-stage detector, in training
+    queries: Tensor | None = None  # (B, Q, C) what the last layer knows each query's object by
 
 
 @dataclass(slots=True)
@@ -327,6 +328,8 @@ class Tracks:
     scores: Tensor  # (N,) float32
     labels: Tensor  # (N,) int64 contiguous class
     masks: list[list[Rle]]  # N lists of T, an empty mask where the object is absent
+    # (N, C) float32, alike for the same object in another clip; None: the model says nothing of it
+    embeddings: Tensor | None = None
 
 
 @dataclass(slots=True)
