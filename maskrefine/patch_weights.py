@@ -16,6 +16,7 @@ from maskrefine.patch_training import to_official, to_ours
 from maskrefine.patches import PATCH_SIZE
 from segcore.contracts import MaskRefiner
 from segcore.engine.checkpoint_reader import read_checkpoint
+from segcore.engine.wrapped_names import best_reading
 from segcore.errors import WeightsError
 
 MARK = "backbone.conv_mask.weight"  # what reads the coarse mask: no other network has it
@@ -52,7 +53,8 @@ def load_patch_refiner(
         weights: whatever MODEL.WEIGHTS takes. WeightsError where it is no patch network's.
     """
     content = read_checkpoint(weights)
-    state = to_official(to_ours(content["model"]))
+    readings = [lambda theirs: to_official(to_ours(theirs))]
+    state = best_reading(content["model"], readings, (MARK, WIDTH))
     variant = _variant(state, weights)
     settings = _settings(content)
     variant = replace(variant, input_size=settings.get("INPUT_SIZE", variant.input_size))

@@ -1,13 +1,15 @@
 """A bare backbone under anybody's names -> a model's own names, by whole exact names only.
 
-ResNets of torchvision, timm and detectron2, Swin as published and as timm renamed it, and any
-network of timm. Of these readings the one that explains most of the model's tensors is taken.
+ResNets of torchvision, timm and detectron2, Swin as published and as timm renamed it, EfficientNet
+under the names of its first port to PyTorch, and any network of timm. Nothing is taken because its
+shape would fit. Of these readings the one that explains most of the model's tensors is taken.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -22,8 +24,6 @@ def backbone_state(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> di
         ({name: read(name) for name in bare} for read in readings(wanted, bare)),
         key=lambda names: len(wanted.keys() & set(names.values())),
     )
-    if len(wanted.keys() & set(best.values())) * 2 < len(wanted):
-        best = in_order(wanted, bare)
     return {
         PREFIX + best[name] if best.get(name) in wanted else name: value
         for name, value in bare.items()
@@ -38,6 +38,7 @@ def readings(wanted: Iterable[str], given: Iterable[str]) -> list[Callable[[str]
         lambda name: timm_swin_name(name) if ahead else name,
         resnet_name,
         lambda name: next((c for c in timm_candidates(name) if c in wanted), name),
+        EfficientNetNames(wanted, given),
     ]
 
 
@@ -67,9 +68,41 @@ def resnet_name(name: str) -> str:
     return f"layers.{stage}.{rest}"
 
 
-def in_order(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, str]:
-    """The same network under other names: one to one in order, if every shape agrees."""
-    pairs = list(zip(wanted.items(), given.items(), strict=False))
-    if len(pairs) < len(wanted) or any(a.shape != b.shape for (_, a), (_, b) in pairs):
-        return {}
-    return {theirs: ours for (ours, _), (theirs, _) in pairs}
+class EfficientNetNames:
+    """`_blocks.5._project_conv.weight` -> timm's `blocks.3.0.conv_pwl.weight`, below the model's.
+
+    The first port numbers blocks through all stages; where a stage begins is seen in the model.
+
+    Args:
+        wanted, given: the model's names and theirs.
+    """
+
+    OUTSIDE: ClassVar = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head",
+                         "_bn1": "bn2", "_fc": "classifier"}  # fmt: skip
+    WIDENED: ClassVar = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw",
+                         "_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"}  # fmt: skip
+    NARROW: ClassVar = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw",
+                        "_bn2": "bn2"}  # fmt: skip
+    SQUEEZE: ClassVar = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
+
+    def __init__(self, wanted: set[str], given: set[str]) -> None:
+        found = (re.search(r"blocks\.(\d+)\.(\d+)\.", name) for name in wanted)
+        places = sorted({(int(m[1]), int(m[2])) for m in found if m})
+        self.wanted, self.blocks = wanted, dict(enumerate(places))
+        widened = (re.match(r"_blocks\.(\d+)\._expand_conv\.", name) for name in given)
+        self.widened = {int(m[1]) for m in widened if m}
+
+    def __call__(self, name: str) -> str:
+        """Ours; the name itself where it is none of theirs."""
+        match = re.match(r"(?:_blocks\.(\d+)\.)?(_\w+)\.(.+)", name)
+        if not match:
+            return name
+        number, layer, rest = match.groups()
+        if number is None:
+            theirs = f"{self.OUTSIDE.get(layer, layer)}.{rest}"
+        elif (place := self.blocks.get(int(number))) is None:
+            return name
+        else:
+            names = (self.WIDENED if int(number) in self.widened else self.NARROW) | self.SQUEEZE
+            theirs = f"blocks.{place[0]}.{place[1]}.{names.get(layer, layer)}.{rest}"
+        return next((c for c in timm_candidates(theirs) if c in self.wanted), name)

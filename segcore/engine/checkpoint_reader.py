@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import pickle
 import re
 import struct
@@ -23,6 +24,8 @@ from torch import Tensor
 
 from segcore.engine.locate import INDEX, locate, read_index
 from segcore.errors import WeightsError
+
+logger = logging.getLogger(__name__)
 
 
 def _storage(content: bytes) -> Any:
@@ -112,6 +115,17 @@ DAMAGE = (  # all that broken files made the readers raise when 20,000 of them w
 )  # fmt: skip
 
 
+Inside = tuple[tuple[str, ...], Mapping[Any, Any]]  # where a mapping is, and the mapping
+AVERAGES = ("model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "ema")
+KNOWN = (  # what people call the weights in their files, the best first
+    "model", "state_dict", "model_state_dict", "model_state", "module", "network", "net", "weights",
+    "blobs",  # Caffe2's
+    *AVERAGES,
+)  # fmt: skip
+NO_WEIGHTS = {"optimizer", "optimizer_states", "lr_schedulers", "scheduler", "callbacks", "trainer"}
+DEPTH = 3  # of mappings in mappings
+
+
 class _Unpickler(pickle.Unpickler):
     """Knows arrays, tensors and containers; refuses every other name."""
 
@@ -154,10 +168,38 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise _not_one(file, error) from error
     if not isinstance(content, Mapping):
         raise _not_one(file, "it holds no dictionary")
-    for key in ("model", "state_dict", "model_state", "blobs"):  # the last is Caffe2's
-        if isinstance(content.get(key), Mapping):
-            return {**content, "model": tensors(content[key])}
-    return {"model": tensors(content)}
+    place, state = _weights_in(content)
+    if other := [name for name in AVERAGES if name in content and name not in place]:
+        logger.info("%s: %s is taken; it holds %s too", file, ".".join(place), ", ".join(other))
+    about = dict(content) if place else {}
+    if not _is_ours(about.get("metadata")):
+        about.pop("metadata", None)
+    return about | {"model": tensors(state)}
+
+
+def _is_ours(metadata: object) -> bool:
+    """Whether it is what a `Metadata` was; others write there what they like."""
+    needed = {"name", "classes", "dataset_ids", "is_thing", "colors"}
+    return isinstance(metadata, Mapping) and needed <= metadata.keys()
+
+
+def _weights_in(content: Mapping[Any, Any], place: tuple[str, ...] = ()) -> Inside:
+    """The mapping of tensors inside, and where: under a known name, else the one that has most."""
+    for key in KNOWN:
+        inner = content.get(key)
+        if isinstance(inner, Mapping) and len(place) < DEPTH:
+            found = _weights_in(inner, (*place, key))
+            if _count(found[1]):
+                return found
+    inside: list[Inside] = [(place, content)]
+    for key, inner in content.items():
+        if isinstance(inner, Mapping) and len(place) < DEPTH and key not in NO_WEIGHTS:
+            inside.append(_weights_in(inner, (*place, str(key))))
+    return max(inside, key=lambda found: _count(found[1]))
+
+
+def _count(state: Mapping[Any, Any]) -> int:
+    return sum(isinstance(value, Tensor | np.ndarray | np.generic) for value in state.values())
 
 
 def _read_parts(index: Path) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from segcore.contracts import ClassRows, Task
 from segcore.engine.backbone_names import backbone_state
 from segcore.engine.checkpoint_reader import read_checkpoint, tensors
 from segcore.engine.fit_tensors import COMPUTED, Rows, fit_tensor
+from segcore.engine.wrapped_names import best_reading
 from segcore.errors import WeightsError
 
 __all__ = ["Report", "load_into_task", "load_weights", "read_checkpoint"]
@@ -100,9 +102,10 @@ def load_weights(
 ) -> Report:
     """Load what fits, by name, and say what became of everything.
 
-    Other classes than the checkpoint's have their rows by name where both sides are known, or
-    fresh ones; another number of queries cuts them or repeats them; bias tables of another window
-    are resized. Raises WeightsError for any other difference of shape, and where nothing fits.
+    Wrappers around names (Lightning, DataParallel, torch.compile ...) are seen by content. Other
+    classes than the checkpoint's have their rows by name where both sides are known, or fresh ones;
+    another number of queries cuts them or repeats them; bias tables of another window are resized.
+    Raises WeightsError for any other difference of shape, and where nothing fits.
 
     Args:
         source: a path, what `read_checkpoint` returned, or a plain state dict.
@@ -120,9 +123,8 @@ def load_weights(
     known = (content.get("metadata") or {}).get("classes", ()) if nested else ()
     rows = Rows(classes=class_rows, queries=query_rows, theirs=known, ours=classes)
     own = model.state_dict()
-    renamed = renames(dict(given))
-    if not set(renamed) & set(own):
-        renamed = backbone_state(own, given)
+    wanted = [name for name in own if not COMPUTED.search(name)]
+    renamed = best_reading(given, (renames, partial(backbone_state, own)), wanted)
     report, fitting = _match(renamed, own, rows)
     report.renamed = sorted((set(renamed) - set(given)) & set(own))
     if not fitting:

@@ -145,6 +145,14 @@ def test_weights_of_other_networks_raise(tmp_path, weights):
         load_patch_refiner(tmp_path / "b.pth", device=CPU)
 
 
+def test_wrapped_weights_are_unwrapped(tmp_path, weights):
+    state = torch.load(weights, weights_only=True)["state_dict"]
+    for start in ("module.", "model.module.", "_orig_mod.", "network."):
+        torch.save({"net": {start + k: v for k, v in state.items()}}, tmp_path / "c.pth")
+        loaded = load_patch_refiner(tmp_path / "c.pth", device=CPU).network.state_dict()
+        assert all(torch.equal(v, state[k]) for k, v in loaded.items())
+
+
 def test_a_checkpoint_of_ours_says_its_sizes(tmp_path, weights):
     content = torch.load(weights, weights_only=True)
     bpr = {"PATCH_SIZE": 40, "INPUT_SIZE": 64, "NETWORK": "quick"}
