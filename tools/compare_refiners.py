@@ -52,6 +52,8 @@ class Settings:
     output: Path
     iterations: int
     patch_iterations: int
+    patch_size: int
+    patch_opts: tuple[str, ...]
     opts: tuple[str, ...]
 
     def folder(self, name: str, seed: int) -> Path:
@@ -94,16 +96,22 @@ def refine(seed: int, settings: Settings) -> dict[str, float]:
     """The metrics of the plain detector's results after BPR, trained on its masks, as published."""
     folder, plain = settings.folder(REFINED, seed), settings.folder(PLAIN, seed)
     final, refined, after = (folder / n for n in ("model_final.pth", RESULTS, "refined.json"))
-    opts = ["DATASETS.TRAIN", f"[{settings.train}]", "SEED", seed]
     seen = folder / "seen"  # the plain detector's predictions of its own training images
+    patches = folder / "patches.npy"
     if not list(seen.glob(f"**/{RESULTS}")):
         words = ["OUTPUT_DIR", seen, "DATASETS.TEST", f"[{settings.train}]", *settings.opts]
-        run("eval", DETECTORS[PLAIN], *opts, *words, "MODEL.WEIGHTS", plain / "model_final.pth")
-    if not final.exists():
+        words += ["DATASETS.TRAIN", f"[{settings.train}]"]
+        run("eval", DETECTORS[PLAIN], *words, "MODEL.WEIGHTS", plain / "model_final.pth")
+    if not patches.exists():
         (coarse,) = seen.glob(f"**/{RESULTS}")
-        words = ["OUTPUT_DIR", folder, "MODEL.BPR.PREDICTIONS", coarse, "DATASETS.TEST", "[]"]
+        words = ["--predictions", coarse, "--output", patches, "--size", settings.patch_size]
+        run("cut-patches", settings.train, *words)
+    if not final.exists():
+        words = ["OUTPUT_DIR", folder, "SEED", seed, "DATASETS.TEST", "[]", *settings.patch_opts]
+        words += ["DATASETS.TRAIN", f"[maskrefine.patch_store:FORMAT={patches}]"]
         words += ["SOLVER.MAX_ITER", settings.patch_iterations]
-        run("train", PATCHES, "--resume", *opts, *words)
+        words += ["MODEL.BPR.PATCH_SIZE", settings.patch_size]
+        run("train", PATCHES, "--resume", *words)
     if not refined.exists():
         words = ["--predictions", settings.results(PLAIN, seed), "--weights", final]
         run("refine", *words, "--images", settings.val, "--output", refined)
@@ -191,6 +199,8 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--iterations", type=int, default=600)
     parser.add_argument("--patch-iterations", type=int, default=600)
+    parser.add_argument("--patch-size", type=int, default=64, help="pixels of the image")
+    parser.add_argument("--patch-opts", nargs="*", default=[], help="KEY VALUE ... of BPR alone")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ..., last")
     args = parser.parse_args()
     main(
@@ -200,6 +210,8 @@ if __name__ == "__main__":
             args.output.resolve(),
             args.iterations,
             args.patch_iterations,
+            args.patch_size,
+            tuple(args.patch_opts),
             tuple(args.opts),
         ),
         args.seeds,
