@@ -11,7 +11,7 @@ import torch
 from cropformer.windows import Box, crop_windows
 from segcore.data.images import read_image
 from segcore.data.transforms import Example, RandomFlip, shortest_edge
-from segcore.data.views import check_size, segments_in
+from segcore.data.views import check_size, padded_sample, segments_in, whole_box
 from segcore.structures import Metadata, Record, Sample, Targets
 
 
@@ -56,22 +56,19 @@ class CropViews:
         example = RandomFlip()(Example.whole(image), rng) if self.flip else Example.whole(image)
         windows = crop_windows(record.size, self.crop, self.stride)
         chosen = rng.choice(len(windows), min(self.num_train, len(windows)), replace=False)
-        boxes = [self._all(record), *(windows[i] for i in chosen)]
+        boxes = [whole_box(record), *(windows[i] for i in chosen)]
         views = [self._view(example, box, edge, self.max_size) for box in boxes]
         segments, shapes = segments_in(views, record)
         labels = [s.category for s in segments]
-        return _sample(views, boxes, record, _targets(labels, shapes, views))
+        return padded_sample(_images(views), boxes, _targets(labels, shapes, views), record)
 
     def test(self, image: np.ndarray, record: Record) -> Sample:
         """The image and every window, without targets; also for images that have no record."""
         windows = crop_windows(record.size, self.crop, self.stride)[: self.num_test]
-        boxes = [self._all(record), *windows]
+        boxes = [whole_box(record), *windows]
         example, edge = Example.whole(image), self.min_size_test
         views = [self._view(example, box, edge, self.max_size_test) for box in boxes]
-        return _sample(views, boxes, record, None)
-
-    def _all(self, record: Record) -> Box:
-        return 0, 0, record.size[1], record.size[0]
+        return padded_sample(_images(views), boxes, None, record)
 
     def _view(self, example: Example, box: Box, edge: int, longest: int) -> Example:
         x0, y0, x1, y1 = box
@@ -81,17 +78,8 @@ class CropViews:
         return view.resize(*shortest_edge(y1 - y0, x1 - x0, edge=edge, longest=longest))
 
 
-def _sample(
-    views: list[Example], boxes: list[Box], record: Record, targets: Targets | None
-) -> Sample:
-    height = max(v.image.shape[0] for v in views)
-    width = max(v.image.shape[1] for v in views)
-    pixels = torch.zeros(len(views), 3, height, width, dtype=torch.uint8)
-    for out, view in zip(pixels, views, strict=True):
-        h, w = view.image.shape[:2]
-        out[:, :h, :w] = torch.from_numpy(np.ascontiguousarray(view.image.transpose(2, 0, 1)))
-    sizes = torch.tensor([view.image.shape[:2] for view in views])
-    return Sample(pixels, sizes, torch.tensor(boxes), targets, record)
+def _images(views: list[Example]) -> list[np.ndarray]:
+    return [view.image for view in views]
 
 
 def _targets(labels: list[int], shapes: list[list[np.ndarray]], views: list[Example]) -> Targets:

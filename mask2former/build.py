@@ -45,14 +45,6 @@ def former_of(cfg: Config) -> MaskFormer:
 def build(cfg: Config, metadata: Metadata) -> Task:
     """Model, losses, post-processing and views of a Mask2Former for images."""
     num_classes = class_count(cfg, metadata)
-    backbone = build_backbone(cfg)
-    model = Mask2Former(
-        backbone=backbone,
-        pixel_decoder=build_pixel_decoder(cfg, backbone),
-        decoder=build_decoder(cfg, num_classes),
-        pixel_mean=cfg.MODEL.PIXEL_MEAN,
-        pixel_std=cfg.MODEL.PIXEL_STD,
-    )
     test = former_of(cfg).TEST
     postprocess = PostProcess(
         metadata.is_thing,
@@ -72,11 +64,10 @@ def build(cfg: Config, metadata: Metadata) -> Task:
         "instance": test.INSTANCE_ON,
     }
     makes = tuple(kind for kind, on in kinds.items() if on)
-    losses = partial(_losses, build_criterion(cfg, num_classes))
     views = build_views(cfg, metadata)
     return Task(
-        model=model,
-        losses=losses,
+        model=build_model(cfg, num_classes),
+        losses=build_losses(cfg, num_classes),
         postprocess=postprocess,
         views=views,
         renames=to_ours,
@@ -89,6 +80,26 @@ def build(cfg: Config, metadata: Metadata) -> Task:
         rates=backbone_rate(cfg),
         average=postprocess.averaged if makes == ("semantic",) else None,
     )
+
+
+def build_model(cfg: Config, num_classes: int, *, video: bool = False) -> Mask2Former:
+    """The network; `video` as of Mask2Former."""
+    backbone = build_backbone(cfg)
+    return Mask2Former(
+        backbone=backbone,
+        pixel_decoder=build_pixel_decoder(cfg, backbone),
+        decoder=build_decoder(cfg, num_classes),
+        pixel_mean=cfg.MODEL.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.PIXEL_STD,
+        video=video,
+    )
+
+
+def build_losses(
+    cfg: Config, num_classes: int
+) -> Callable[[Outputs, list[Targets], Tensor], dict[str, Tensor]]:
+    """Of all layers, as a Task has them."""
+    return partial(_losses, build_criterion(cfg, num_classes))
 
 
 def _losses(

@@ -41,6 +41,7 @@ class PostProcess:
         max_instances: of an image, best first.
         late_resize: semantic maps are made at the input size and resized afterwards; published
             semantic-only models are evaluated so.
+        video: instances are tracks, even in a clip of one frame.
     """
 
     is_thing: tuple[bool, ...]
@@ -51,6 +52,7 @@ class PostProcess:
     overlap_threshold: float = 0.8
     max_instances: int = 100
     late_resize: bool = False
+    video: bool = False
 
     @torch.inference_mode()
     def __call__(self, outputs: Outputs, batch: Batch) -> list[Result]:
@@ -93,7 +95,7 @@ class PostProcess:
             result.semantic = class_map([(self._scores(probs, masks[:, 0], up), False)])
         if self.panoptic:
             result.panoptic = self._panoptic(probs, masks[:, 0], up)
-        if self.instances and len(views) == 1:
+        if self.instances and len(views) == 1 and not self.video:
             result.instances = self._instances(probs[:, :-1], masks[:, 0], up)
         elif self.instances:
             result.tracks = self._tracks(probs[:, :-1], masks, views, queries)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from segcore.keys import ignored, importable, number, only
+from segcore.keys import ignored, importable, names, number, one_of, only
+from segcore.schema import Crop, Input, Test
 
 
 @dataclass
@@ -73,3 +74,34 @@ class MaskFormer:
 
 
 SECTIONS = {"MODEL.SEM_SEG_HEAD": SemSegHead, "MODEL.MASK_FORMER": MaskFormer}
+
+
+@dataclass
+class VideoInput(Input):
+    """INPUT of VideoMaskFormer: which frames are a clip, and how they are augmented."""
+
+    MIN_SIZE_TRAIN_SAMPLING: str = one_of("choice", "range", "choice_by_clip", "range_by_clip")
+    RANDOM_FLIP: str = one_of("horizontal", "none", "flip_by_clip")
+    SAMPLING_FRAME_NUM: int = number(2, low=1)
+    SAMPLING_FRAME_RANGE: int = number(20, low=0)
+    SAMPLING_FRAME_SHUFFLE: bool = False
+    AUGMENTATIONS: list[str] = names()  # of each frame: brightness, contrast, saturation, rotation
+    # as published: an object that is absent from a clip's last frame is trained as no object
+    LAST_FRAME_LABELS: bool = False
+
+
+@dataclass
+class VideoCrop(Crop):
+    """INPUT.CROP of VideoMaskFormer."""
+
+    TYPE: str = one_of("absolute", "absolute_range")
+
+
+@dataclass
+class VideoTest(Test):
+    """TEST of VideoMaskFormer."""
+
+    TRACKS_PER_VIDEO: int = number(10, low=1)  # in place of DETECTIONS_PER_IMAGE
+
+
+VIDEO = {"INPUT": VideoInput, "INPUT.CROP": VideoCrop, "TEST": VideoTest}

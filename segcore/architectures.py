@@ -52,6 +52,10 @@ ARCHITECTURES = {
         sections=(MASK2FORMER, ENTITY),
         classes="cropformer.build:entity_classes",
     ),
+    "VideoMaskFormer": Architecture(
+        build="mask2former.video_build:build_video",
+        sections=(MASK2FORMER, "mask2former.schema:VIDEO"),
+    ),
     "GeneralizedRCNN": Architecture(
         build="maskrefine.build:build_detector",
         sections=("maskrefine.schema:DETECTOR",),

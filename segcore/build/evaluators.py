@@ -17,6 +17,7 @@ from segcore.evaluation.entity import EntityEvaluator
 from segcore.evaluation.instance import InstanceEvaluator
 from segcore.evaluation.panoptic import PanopticEvaluator
 from segcore.evaluation.semantic import SemanticEvaluator
+from segcore.evaluation.tracks import TrackEvaluator
 from segcore.import_path import import_from
 from segcore.structures import Metadata
 
@@ -31,9 +32,14 @@ EVALUATORS: dict[str, EvaluatorFactory] = {
     "cityscapes": lambda metadata, **_: CityscapesEvaluator(metadata),
     "contour": lambda metadata, *, truth, **_: ContourEvaluator(metadata, truth=truth),
     "entity": lambda metadata, **_: EntityEvaluator(metadata),
+    "tracks": TrackEvaluator,
+    "track_boundary": TrackEvaluator,
 }
 # what a model must make for them, where that is called otherwise
-NEEDS: dict[str, str] = dict.fromkeys(("boundary", "lvis", "cityscapes", "contour"), "instance")
+NEEDS: dict[str, str] = {
+    **dict.fromkeys(("boundary", "lvis", "cityscapes", "contour"), "instance"),
+    "track_boundary": "tracks",
+}
 
 
 def build_evaluators(task: Task, catalog: Catalog, metadata: Metadata) -> list[Evaluator]:
@@ -50,7 +56,7 @@ def evaluators_of(makes: tuple[str, ...], catalog: Catalog, metadata: Metadata) 
     Args:
         makes: as of a Task.
     """
-    if not metadata.evaluators:
+    if not metadata.evaluators or not catalog.annotated(metadata.name):
         logger.info("%s has no annotations: no metrics, predictions alone", metadata.name)
         return []
     table = EVALUATORS | {

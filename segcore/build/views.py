@@ -64,12 +64,12 @@ def train_sizes(cfg: Config) -> tuple[int, ...]:
     """Shorter edges of training images; one of them is drawn."""
     sizes, sampling = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
     sizes = [sizes] if isinstance(sizes, int) else sizes
-    if sampling == "choice":
+    if sampling.startswith("choice"):
         return tuple(sizes)
     if len(sizes) != 2 or sizes[0] > sizes[1]:
         raise ConfigError(
             f"INPUT.MIN_SIZE_TRAIN is {sizes}; expected the least and the largest size, as"
-            " INPUT.MIN_SIZE_TRAIN_SAMPLING is range"
+            f" INPUT.MIN_SIZE_TRAIN_SAMPLING is {sampling}"
         )
     return tuple(range(sizes[0], sizes[1] + 1))
 

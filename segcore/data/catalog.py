@@ -100,6 +100,12 @@ class Catalog:
         source = replace(entry.source, problem=problem)
         return Records(entry.format.read(source, self.metadata(name)))
 
+    def annotated(self, name: str) -> bool:
+        """Whether there is any truth to compare with, as far as the file is there to say so."""
+        entry = self.entry(name)
+        asked = entry.format.annotated
+        return asked is None or not entry.source.annotations.exists() or asked(entry.source)
+
     def truth(self, name: str) -> InstanceTruth | None:
         """What AP of a panoptic data set is measured against, where that is a file of its own."""
         if name not in self._truth:

@@ -1,8 +1,8 @@
 """Training transforms: the image changes at once, annotations when the last window is known.
 
-Every transform is axis-aligned, so an annotation's fate is one source index per output row and
-column (and, for polygons, a scale and a shift per axis). Masks are read through these once, at the
-end: nothing of size N x H x W exists at the original size.
+Every transform but a last rotation is axis-aligned, so an annotation's fate is one source index per
+output row and column (and, for polygons, a scale and a shift per axis). Masks are read through
+these once, at the end: nothing of size N x H x W exists at the original size.
 
 Randomness comes in as a numpy generator. Sizes are (height, width).
 """
@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
+
+from segcore.data.turn import Turn
 
 PAD = 128  # grey of padded image area
 
@@ -88,6 +90,7 @@ class Example:
     x: Axis
     semantic: np.ndarray | None = None  # (H0, W0) class of the file's pixels, -1: ignored
     resample: Resample = pillow
+    turn: Turn | None = None  # after all else
 
     @classmethod
     def whole(
@@ -125,7 +128,9 @@ class Example:
         rows, columns = (self.y.labels, self.x.labels) if labels else (self.y.pixels, self.x.pixels)
         seen = maps[rows[:, None], columns]
         outside = (rows < 0)[:, None] | (columns < 0)
-        return np.where(outside, np.asarray(fill, maps.dtype), seen) if outside.any() else seen
+        if outside.any():
+            seen = np.where(outside, np.asarray(fill, maps.dtype), seen)
+        return seen if self.turn is None else self.turn.nearest(seen, fill)
 
 
 def shortest_edge(height: int, width: int, *, edge: int, longest: int) -> tuple[int, int]:

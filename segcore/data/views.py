@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from segcore import masks
 from segcore.data.images import read_image
@@ -26,6 +27,7 @@ from segcore.structures import (
     Rle,
     Sample,
     Segment,
+    Size,
     Targets,
 )
 
@@ -34,6 +36,7 @@ logger = logging.getLogger(__name__)
 _warned: set[str] = set()  # warnings that need no second time
 
 Transform = Callable[[Example, np.random.Generator], Example]
+Box = tuple[int, int, int, int]  # x0 y0 x1 y1
 
 
 class StillViews:
@@ -118,16 +121,49 @@ def test_sample(
     resample: Resample = pillow,
 ) -> Sample:
     """A whole image (H, W, 3) uint8 RGB at its test size, without targets."""
-    if min_size > 0:
-        height, width = shortest_edge(*image.shape[:2], edge=min_size, longest=max_size)
-        image = Example.whole(image, resample=resample).resize(height, width).image
+    image = test_image(image, min_size=min_size, max_size=max_size, resample=resample)
     return _sample(image, None, record)
 
 
+def test_image(
+    image: np.ndarray, *, min_size: int, max_size: int, resample: Resample = pillow
+) -> np.ndarray:
+    """An image (H, W, 3) uint8 at its test size; 0 as the shorter edge leaves it as it is."""
+    if min_size <= 0:
+        return image
+    height, width = shortest_edge(*image.shape[:2], edge=min_size, longest=max_size)
+    return Example.whole(image, resample=resample).resize(height, width).image
+
+
 def _sample(image: np.ndarray, targets: Targets | None, record: Record) -> Sample:
-    pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    whole = torch.tensor([[0, 0, record.size[1], record.size[0]]])
-    return Sample(pixels[None], torch.tensor([image.shape[:2]]), whole, targets, record)
+    return padded_sample([image], [whole_box(record)], targets, record)
+
+
+def whole_box(record: Record) -> Box:
+    """Of an image, or of each frame of a video."""
+    return 0, 0, record.size[1], record.size[0]
+
+
+def padded_sample(
+    images: Sequence[np.ndarray], boxes: Sequence[Box], targets: Targets | None, record: Record
+) -> Sample:
+    """T views (H, W, 3) uint8, padded to a common size.
+
+    Args:
+        boxes: where each view lies in the original image.
+        targets: whose masks have that size already.
+    """
+    planes = [torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1))) for x in images]
+    sizes = torch.tensor([image.shape[:2] for image in images])
+    pixels = planes[0][None] if len(planes) == 1 else _padded(planes, *sizes.amax(0).tolist())
+    return Sample(pixels, sizes, torch.tensor(boxes), targets, record)
+
+
+def _padded(planes: Sequence[Tensor], height: int, width: int) -> Tensor:
+    pixels = torch.zeros(len(planes), 3, height, width, dtype=torch.uint8)
+    for out, plane in zip(pixels, planes, strict=True):
+        out[:, : plane.shape[1], : plane.shape[2]] = plane
+    return pixels
 
 
 def _semantic(example: Example) -> tuple[list[int], np.ndarray]:
@@ -148,18 +184,12 @@ def segments_in(
     """
     frame = record.frames[0]
     segments = [s for s in frame.segments if not s.crowd]
-    whole, ids = None, [None] * len(views)
-    if any(isinstance(s.shape, PngId) for s in segments):
-        whole = frame_ids(frame)
-        if whole.shape != record.size:
-            raise DataError(
-                f"{frame.panoptic}: ids are {whole.shape}, the image {frame.file} is {record.size};"
-                " expected the same height and width"
-            )
+    whole, ids = ids_of(frame, record.size), [None] * len(views)
+    if whole is not None:
         ids = [view.read(whole, -1) for view in views]
     shown, shapes, lost = [], [], 0
     for segment in segments:  # a loop, so that one mask at the original size exists at a time
-        seen = [_mask(segment, record, v, i) for v, i in zip(views, ids, strict=True)]
+        seen = [mask_in(v, segment, frame, record.size, i) for v, i in zip(views, ids, strict=True)]
         if any(mask.any() for mask in seen):  # what is cut away would teach nothing but emptiness
             shown.append(segment)
             shapes.append(seen)
@@ -168,6 +198,19 @@ def segments_in(
     if lost:
         _warn_lost(f"{lost} of the {len(segments)} segments", frame)
     return shown, shapes
+
+
+def ids_of(frame: Frame, size: Size) -> np.ndarray | None:
+    """(H, W) of the panoptic PNG that tells a frame's segments; None where none is told so."""
+    if not any(isinstance(s.shape, PngId) and not s.crowd for s in frame.segments):
+        return None
+    ids = frame_ids(frame)
+    if ids.shape != size:
+        raise DataError(
+            f"{frame.panoptic}: ids are {ids.shape}, the image {frame.file} is {size};"
+            " expected the same height and width"
+        )
+    return ids
 
 
 def _warn_lost(what: str, frame: Frame) -> None:
@@ -182,8 +225,15 @@ def _warn_lost(what: str, frame: Frame) -> None:
         _warned.add("lost segments")
 
 
-def _mask(segment: Segment, record: Record, example: Example, ids: np.ndarray | None) -> np.ndarray:
-    frame, size = record.frames[0], record.size
+def mask_in(
+    example: Example, segment: Segment, frame: Frame, size: Size, ids: np.ndarray | None
+) -> np.ndarray:
+    """(H, W) bool: a segment of a frame, as it shows in a window of it.
+
+    Args:
+        size: of the frame.
+        ids: (H, W) of the window, where segments are told by them.
+    """
     shape = segment.shape
     if isinstance(shape, PngId):
         assert ids is not None
@@ -210,18 +260,20 @@ def _moved(shape: Polygons, example: Example) -> Polygons:
     """In pixels of the window, beyond its edges too."""
     scale = np.array([example.x.scale, example.y.scale])
     shift = np.array([example.x.shift, example.y.shift])
-    rings = ((np.reshape(ring, (-1, 2)) * scale + shift).ravel() for ring in shape.rings)
-    return Polygons(tuple(tuple(ring.tolist()) for ring in rings))
+    rings = (np.reshape(ring, (-1, 2)) * scale + shift for ring in shape.rings)
+    if example.turn is not None:
+        rings = map(example.turn.points, rings)
+    return Polygons(tuple(tuple(ring.ravel().tolist()) for ring in rings))
 
 
 def _none(size: Sequence[int]) -> np.ndarray:
     return np.zeros((0, size[0], size[1]), bool)
 
 
-def check_size(record: Record, image: np.ndarray) -> None:
+def check_size(record: Record, image: np.ndarray, frame: int = 0) -> None:
     """Raise DataError where the file and its annotation disagree."""
     if image.shape[:2] != record.size:
         raise DataError(
-            f"{record.frames[0].file}: the image is {image.shape[:2]}, its annotation says"
+            f"{record.frames[frame].file}: the image is {image.shape[:2]}, its annotation says"
             f" {record.size} (height, width); annotate the image as it is shown, EXIF turn included"
         )

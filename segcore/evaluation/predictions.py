@@ -12,20 +12,23 @@ from typing import Any
 import numpy as np
 
 from segcore.errors import DataError
-from segcore.evaluation.writers import coco_json, panoptic_png, write_png
+from segcore.evaluation.writers import coco_json, panoptic_png, tracks_json, write_png
 from segcore.structures import Metadata, Record, Result
 from segcore.whole_file import whole_file
 
 NAMES = "names.part"  # folder: who was first to have a name
 INSTANCES, PANOPTIC, SEMANTIC = "coco_instances_results.json", "predictions.json", "semantic"
+TRACKS = "results.json"  # what the servers of YouTube-VIS want it called
+LISTS = (INSTANCES, PANOPTIC, TRACKS)
 
 
 class Predictions:
     """Writes while results come; `join` makes the JSON files out of what all ranks wrote.
 
-    `coco_instances_results.json`: COCO's list of masks, boxes and scores. `predictions.json` and
-    `predictions/*.png`: COCO panoptic. `semantic/*.png`: the data set's own class numbers. They are
-    called like the image; where two images have one name, with the folders that tell them apart.
+    `coco_instances_results.json`: COCO's list of masks, boxes and scores. `results.json`: tracks of
+    videos. `predictions.json` and `predictions/*.png`: COCO panoptic. `semantic/*.png`: the data
+    set's own class numbers. They are called like the image; where two images have one name, with
+    the folders that tell them apart.
 
     Args:
         folder: where the files go; ranks share it.
@@ -33,7 +36,7 @@ class Predictions:
 
     def __init__(self, folder: Path, metadata: Metadata, rank: int = 0) -> None:
         self.folder, self.metadata, self.rank = folder, metadata, rank
-        for name in (INSTANCES, PANOPTIC):  # what a stopped run left
+        for name in LISTS:  # what a stopped run left
             self._part(name, rank).unlink(missing_ok=True)
         ids = np.array(metadata.dataset_ids)
         self.numbers = ids.astype(np.uint8 if ids.max(initial=0) < 256 else np.uint16)
@@ -42,6 +45,8 @@ class Predictions:
         """Write one result."""
         if result.instances is not None:
             self._write(INSTANCES, coco_json(result, record.id, self.metadata))
+        if result.tracks is not None:
+            self._write(TRACKS, tracks_json(result, record.id, self.metadata))
         if result.panoptic is None and result.semantic is None:
             return
         name = self._name(record)
@@ -56,7 +61,7 @@ class Predictions:
     def join(self, ranks: int = 1) -> None:
         """One file out of the ranks' parts; call it on one rank when all are done."""
         shutil.rmtree(self.folder / NAMES, ignore_errors=True)
-        for name in (INSTANCES, PANOPTIC):
+        for name in LISTS:
             parts = [self._part(name, rank) for rank in range(ranks)]
             parts = [part for part in parts if part.exists()]
             if not parts:

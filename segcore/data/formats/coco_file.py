@@ -27,7 +27,8 @@ LARGEST_EDGE = 1 << 20  # pixels
 class CocoFile:
     """Images of an annotation file, and its annotations grouped by them.
 
-    A file without `annotations` lists images whose truth is unknown: COCO's test sets.
+    A file without `annotations` lists images whose truth is unknown: COCO's test sets. In a file of
+    videos these stand in the place of images.
 
     Args:
         values: what is kept of an annotation, plain values, its number first; DataError where
@@ -37,6 +38,7 @@ class CocoFile:
             image that is left out go with it.
         image_values: the file name of an entry of `images`, and what `more` is to have of it;
             DataError where something is missing.
+        word: what the file lists: `images` that have an `image_id`, or "video".
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class CocoFile:
         what: str,
         problem: Report,
         image_values: Callable[[Any, str], tuple[str, Any]] | None = None,
+        word: str = "image",
     ) -> None:
         self.path, self._values, self._what, self._problem = path, values, what, problem
         # no method of its own: that would keep the whole file in memory until it is collected
@@ -57,53 +60,58 @@ class CocoFile:
         self._numbers: dict[ImageId, int] = {}  # of image ids, by first mention
         self._image = array("q")  # (A,) number of each annotation's image
         self._buffer, self._ends = bytearray(), array("q", [0])
-        content = read_object(path, {"images": self._add_image, "annotations": self._add})
-        if "images" not in content:
+        self.word = word
+        images = f"{word}s"
+        content = read_object(path, {images: self._add_image, "annotations": self._add})
+        if images not in content:
             raise DataError(
-                f"{path}: has no 'images'; it has {sorted(content)}; expected COCO's layout"
+                f"{path}: has no {images!r}; it has {sorted(content)}; expected COCO's layout"
             )
+        if content.get("annotations", 0) is None:  # as YouTube-VIS writes what is secret
+            del content["annotations"]
         self.annotated = "annotations" in content
         if not self.annotated:
-            logger.warning("%s: has no 'annotations'; its images have no ground truth", path)
-        for key in ("images", "annotations"):
+            logger.warning("%s: has no 'annotations'; its %s have no ground truth", path, images)
+        for key in (images, "annotations"):
             if not isinstance(content.get(key, 0), int):
                 raise DataError(f"{path}: {key!r} is not a list; expected COCO's layout")
-        images = np.asarray(self._image)
-        self._order = np.argsort(images, kind="stable")
-        self._edges = np.searchsorted(images[self._order], np.arange(len(self._numbers) + 1))
+        owners = np.asarray(self._image)
+        self._order = np.argsort(owners, kind="stable")
+        self._edges = np.searchsorted(owners[self._order], np.arange(len(self._numbers) + 1))
         for image in self._numbers:
             if image not in self.images and image not in self._left_out:
                 self._report_unlisted(image)
 
     def _add_image(self, entry: Any) -> None:
         try:
-            number = typed(entry, "id", identity, "an image", self.path)
+            number = typed(entry, "id", identity, f"an entry of {self.word}s", self.path)
         except DataError as fault:
-            self.report(str(fault), "image entry")
+            self.report(str(fault), f"{self.word} entry")
             return
-        what = f"image {number}"
+        what = f"{self.word} {number}"
         if number in self.images or number in self._left_out:
-            message = f"{self.path}: {what} is listed twice; image ids must be unique"
-            self.report(message, "image entry", image=number)
+            message = f"{self.path}: {what} is listed twice; {self.word} ids must be unique"
+            self.report(message, f"{self.word} entry", image=number)
             return
         try:
             height, width = (typed(entry, k, _edge, what, self.path) for k in ("height", "width"))
             name, more = self._image_values(entry, what)
         except DataError as fault:
             self._left_out.add(number)
-            self.report(str(fault), "image entry", image=number)
+            self.report(str(fault), f"{self.word} entry", image=number)
             return
         self.images[number] = name, (height, width)
         if more is not None:
             self.more[number] = more
 
     def _add(self, entry: Any) -> None:
+        owner = f"{self.word}_id"
         try:
             values = self._values(entry)
             what = named(self._what, values[0])
-            image = typed(entry, "image_id", identity, what, self.path)
+            image = typed(entry, owner, identity, what, self.path)
         except DataError as fault:
-            image = id_in(entry, "image_id")
+            image = id_in(entry, owner)
             number = id_in(entry, "id")
             self.report(str(fault), "annotation entry", image=image, annotation=number)
             return
@@ -114,8 +122,8 @@ class CocoFile:
     def _report_unlisted(self, image: ImageId) -> None:
         for number, *_ in self.annotations(image):
             what = f"{self.path}: {named(self._what, number)}"
-            message = f"{what} belongs to image {image}, which is not listed"
-            self.report(message, "unlisted image", image=image, annotation=number)
+            message = f"{what} belongs to {self.word} {image}, which is not listed"
+            self.report(message, f"unlisted {self.word}", image=image, annotation=number)
 
     def report(
         self,

@@ -16,7 +16,7 @@ from segcore.data.parsing.json_stream import last_member, read_object
 from segcore.data.parsing.values import flag, typed, whole
 from segcore.errors import DataError
 
-LISTS = ("images", "annotations")
+LISTS = ("images", "videos", "annotations")  # a file has two of them
 ABSENT = "neg_category_ids"  # LVIS's, of an image
 LARGE = 1 << 20  # bytes; a smaller file is parsed before it has been searched
 
@@ -27,9 +27,10 @@ class Head:
 
     categories: tuple[dict[str, Any], ...]
     panoptic: bool
-    image: str | None  # file name of the first one
+    image: str | None  # file name of the first one; of a video's first frame
     annotated: bool = True  # False: a list of images, as COCO's test sets are
     federated: bool = False  # images say which classes they lack, as LVIS's do
+    video: bool = False  # it lists videos, as YouTube-VIS's do
 
 
 class _Enough(Exception):
@@ -53,7 +54,7 @@ def _read_head(path: Path, _changed: int, size: int) -> Head:
 
     def note(key: str, entry: Any) -> None:
         first.setdefault(key, entry if isinstance(entry, dict) else {})
-        if categories and len(first) == len(LISTS):  # one array follows another: they are complete
+        if categories and len(first) == 2:  # one array follows another: they are complete
             raise _Enough
 
     each: dict[str, Callable[[Any], None]] = {key: partial(note, key) for key in LISTS}
@@ -61,7 +62,7 @@ def _read_head(path: Path, _changed: int, size: int) -> Head:
         each["categories"] = categories.append
     annotated = True
     with suppress(_Enough):
-        annotated = "annotations" in read_object(path, each)
+        annotated = read_object(path, each).get("annotations") is not None
     if not categories:
         raise DataError(f"{path}: has no categories; list them as `classes` in a catalogue entry")
     for entry in categories:
@@ -72,9 +73,9 @@ def _read_head(path: Path, _changed: int, size: int) -> Head:
     panoptic = all("isthing" in entry for entry in categories)  # a guess
     if "annotations" in first:
         panoptic = "segments_info" in first["annotations"]
-    image = first.get("images", {})
-    name = image_name(image)
-    return Head(tuple(categories), panoptic, name, annotated, ABSENT in image)
+    image, video = first.get("images", {}), first.get("videos", {})
+    name = image_name(image) or _frame_name(video)
+    return Head(tuple(categories), panoptic, name, annotated, ABSENT in image, "videos" in first)
 
 
 def image_name(entry: dict[str, Any]) -> str | None:
@@ -85,12 +86,28 @@ def image_name(entry: dict[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def _frame_name(video: dict[str, Any]) -> str | None:
+    names = video.get("file_names")
+    first = names[0] if isinstance(names, list) and names else None
+    return first if isinstance(first, str) else None
+
+
 def is_panoptic(path: Path) -> bool:
     """Whether this is a COCO JSON whose segments lie in PNGs."""
     if not looks_like_json(path):
         return False
     try:
         return head_of(path).panoptic
+    except DataError:
+        return False
+
+
+def is_video(path: Path) -> bool:
+    """Whether this is a JSON that lists videos."""
+    if not looks_like_json(path):
+        return False
+    try:
+        return head_of(path).video
     except DataError:
         return False
 

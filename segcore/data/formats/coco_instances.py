@@ -48,7 +48,7 @@ def records_of(
     Args:
         file_of: from the name of an image to where it lies.
     """
-    segments = _Segments(content, metadata)
+    segments = Segments(content, metadata)
     waiting: list[Record] = []  # until all their RLEs have been looked at
     for image, (name, size) in content.images.items():
         frame = Frame(file_of(name), segments.of(image, size))
@@ -61,12 +61,7 @@ def records_of(
             yield from segments.checked(waiting)
             waiting = []
     yield from segments.checked(waiting)
-    if segments.shapeless:
-        logger.warning(
-            "%s: %d annotations have no polygon of an area; dropped",
-            content.path,
-            segments.shapeless,
-        )
+    segments.warn()
 
 
 def values_of(path: Path) -> Callable[[Any], tuple[Any, ...]]:
@@ -84,7 +79,7 @@ def values_of(path: Path) -> Callable[[Any], tuple[Any, ...]]:
 
 
 @dataclass(slots=True)
-class _Segments:
+class Segments:
     """The segments of a file's images; what is wrong is reported and left out."""
 
     content: CocoFile
@@ -98,27 +93,41 @@ class _Segments:
 
     def of(self, image: ImageId, size: Size) -> tuple[Segment, ...]:
         """Those of an image, in the file's order."""
-        path, segments = self.content.path, []
+        segments = []
         for number, category, value, crowd, area in self.content.annotations(image):
-            what = named("annotation", number)
-            if category not in self.known:
-                where = f"{path}: {what} of image {image}"
-                message = unknown_category(category, where, self.metadata)
-                self.content.report(message, "category", image=image, annotation=number)
+            label = self.label(category, image, number)
+            if label is None:
                 continue
-            try:
-                shape = shape_of(value, size, what, path)
-            except DataError as fault:
-                message = str(fault)
-                self.content.report(message, "segmentation", image=image, annotation=number)
-                continue
-            if shape is None:
-                self.shapeless += 1
-                continue
-            if not isinstance(shape, Polygons) and is_compressed(value):
-                self.compressed.append((shape, image, number))
-            segments.append(Segment(self.known[category], shape, crowd, area))
+            shape = self.shape(value, size, image, number)
+            if shape is not None:
+                segments.append(Segment(label, shape, crowd, area))
         return tuple(segments)
+
+    def label(self, category: int, image: ImageId, number: int | str | None) -> int | None:
+        """The contiguous class of an annotation."""
+        label = self.known.get(category)
+        if label is None:
+            content, what = self.content, named("annotation", number)
+            where = f"{content.path}: {what} of {content.word} {image}"
+            message = unknown_category(category, where, self.metadata)
+            content.report(message, "category", image=image, annotation=number)
+        return label
+
+    def shape(
+        self, value: Any, size: Size, image: ImageId, number: int | str | None
+    ) -> Polygons | Rle | None:
+        """A segmentation; the RLE texts among them are looked at by `checked`."""
+        content = self.content
+        try:
+            shape = shape_of(value, size, named("annotation", number), content.path)
+        except DataError as fault:
+            content.report(str(fault), "segmentation", image=image, annotation=number)
+            return None
+        if shape is None:
+            self.shapeless += 1
+        elif not isinstance(shape, Polygons) and is_compressed(value):
+            self.compressed.append((shape, image, number))
+        return shape
 
     def checked(self, records: list[Record]) -> list[Record]:
         """The same records without the compressed RLEs that do not cover their image."""
@@ -135,12 +144,23 @@ class _Segments:
         self.compressed.clear()
         return [_without(broken, record) for record in records] if broken else records
 
+    def warn(self) -> None:
+        """At the end: how much was nothing but points and lines."""
+        if self.shapeless:
+            logger.warning(
+                "%s: %d annotations have no polygon of an area; dropped",
+                self.content.path,
+                self.shapeless,
+            )
+
 
 def _without(broken: set[int], record: Record) -> Record:
     """Args: broken: `id` of RLEs."""
-    frame = record.frames[0]
-    segments = tuple(s for s in frame.segments if id(s.shape) not in broken)
-    return replace(record, frames=(replace(frame, segments=segments),))
+    frames = tuple(
+        replace(f, segments=tuple(s for s in f.segments if id(s.shape) not in broken))
+        for f in record.frames
+    )
+    return replace(record, frames=frames)
 
 
 FORMAT = Format(

@@ -13,6 +13,7 @@ FOLDER = "segcore.data.formats"
 # imported when one is asked for; of a path that several recognise, the first one is the format
 FORMATS: dict[str, str] = {
     "coco_panoptic": f"{FOLDER}.coco_panoptic:FORMAT",
+    "youtube_vis": f"{FOLDER}.youtube_vis:FORMAT",
     "lvis": f"{FOLDER}.lvis:FORMAT",
     "coco_instances": f"{FOLDER}.coco_instances:FORMAT",
     "label_png": f"{FOLDER}.label_images:LABEL_PNG",
