@@ -56,6 +56,7 @@ def build_video(cfg: Config, metadata: Metadata) -> Task:
         class_rows=CLASS_ROWS,
         query_rows=QUERY_ROWS,
         rates=backbone_rate(cfg),
+        clips=True,
     )
 
 

@@ -53,12 +53,13 @@ DOORS = {  # third parties, and the only places that may import them
     "vernier": ("segcore/evaluation/",),
 }
 READS_CONFIG = ("segcore/build/", "segcore/cli/", "segcore/config.py", "segcore/predict.py")
+SCRIPTS = [ROOT / "train_net.py", ROOT / "train_net_video.py"]
 DEEPEST = 8  # modules below the one that is run
 FILES = {
     folder: sorted((ROOT / folder).rglob("*.py"))
     for folder in (*MAY_IMPORT, "tools", "datasets", "tests", "ops")
-} | {"": [ROOT / "setup.py", ROOT / "train_net.py"]}
-CODE = [p for folder in (*MAY_IMPORT, "tools") for p in FILES[folder]] + [ROOT / "train_net.py"]
+} | {"": [ROOT / "setup.py", *SCRIPTS]}
+CODE = [p for folder in (*MAY_IMPORT, "tools") for p in FILES[folder]] + SCRIPTS
 EVERY = [path for files in FILES.values() for path in files]
 
 

@@ -86,12 +86,17 @@ def _check_needs(
         metadata: of this training set.
         first: of the first one, by which all label images are read.
     """
+    if not task.clips and records.frames.max(initial=1) > 1:
+        raise ConfigError(
+            f"{metadata.name} has videos, but {cfg.MODEL.META_ARCHITECTURE} looks at images; set"
+            " MODEL.META_ARCHITECTURE VideoMaskFormer"
+        )
     if task.needs == "either" or not records.usable.any():
         return
     name, mapper = metadata.name, cfg.INPUT.DATASET_MAPPER_NAME
     model = f"{cfg.MODEL.META_ARCHITECTURE} with INPUT.DATASET_MAPPER_NAME {mapper}"
     if task.needs == "segments":
-        if not any(record.frames[0].segments for record in records):
+        if not any(frame.segments for record in records for frame in record.frames):
             raise ConfigError(
                 f"{model} needs segments, but {name} has label images alone; give COCO instances"
                 f" or COCO panoptic data, or set it to {_mappers(labels=True)}, where the"
@@ -158,7 +163,7 @@ def test_batches(
     return TestLoader(
         catalog.records(name),
         task.views,
-        batch_size=cfg.TEST.BATCH_SIZE,
+        batch_size=1 if task.clips else cfg.TEST.BATCH_SIZE,  # videos differ in length
         rank=fabric.global_rank,
         world_size=fabric.world_size,
         num_workers=cfg.DATALOADER.NUM_WORKERS,

@@ -86,6 +86,8 @@ def evaluate_all(
         shown = metadata.as_entities() if "entity" in task.makes else metadata
         predictions = Predictions(place, shown, fabric.global_rank) if write else None
         asked = evaluators.build_evaluators(task, catalog, metadata)
+        if not asked and not write:  # nobody would see what is predicted
+            continue
         metrics = evaluate(
             task, loader, asked, fabric, save_result=predictions, infer=infer, stop=stop
         )

@@ -134,7 +134,7 @@ def log_next_command(folder: Path, iteration: int, done: bool, makes: Sequence[s
 
 def resuming(words: list[str]) -> str:
     """A command line, with --resume in it."""
-    if Path(words[0]).name == "train_net.py":
+    if Path(words[0]).name in ("train_net.py", "train_net_video.py"):
         program, rest = ["python", words[0]], words[1:]
     else:
         program, rest = ["segcore", *words[1:2]], words[2:]

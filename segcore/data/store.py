@@ -26,25 +26,30 @@ class Records(Sequence[Record]):
 
     sizes: np.ndarray  # (N, 2) int32 height and width
     usable: np.ndarray  # (N,) bool: there is something to train on, crowds do not count
+    frames: np.ndarray  # (N,) int32 how many each has: 1 for a still
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         buffer, ends = bytearray(), [0]
         sizes: list[tuple[int, int]] = []
         usable: list[bool] = []
+        frames: list[int] = []
         for record in records:
             buffer += pickle.dumps(_pack(record), protocol=pickle.HIGHEST_PROTOCOL)
             ends.append(len(buffer))
             sizes.append(record.size)
             usable.append(_is_usable(record))
+            frames.append(len(record.frames))
         edges = np.asarray(ends, np.int64)
         self._buffer = torch.frombuffer(buffer or bytearray(1), dtype=torch.uint8)
         self._spans = np.stack([edges[:-1], edges[1:]], 1)  # (N, 2) where each one lies
         self.sizes = np.asarray(sizes, np.int32).reshape(-1, 2)
         self.usable = np.asarray(usable, bool)
+        self.frames = np.asarray(frames, np.int32)
 
     def take(self, which: np.ndarray) -> Records:
         """Some of them, by index or (N,) bool, in the same buffer."""
-        return _with(self._buffer, self._spans[which], self.sizes[which], self.usable[which])
+        columns = (self._spans, self.sizes, self.usable, self.frames)
+        return _with(self._buffer, *(column[which] for column in columns))
 
     @staticmethod
     def join(parts: Sequence[Records]) -> Records:
@@ -57,6 +62,7 @@ class Records(Sequence[Record]):
             np.concatenate([p._spans + s for p, s in zip(parts, starts, strict=True)]),
             np.concatenate([p.sizes for p in parts]),
             np.concatenate([p.usable for p in parts]),
+            np.concatenate([p.frames for p in parts]),
         )
 
     def classes(self) -> Iterator[set[int]]:
@@ -92,11 +98,15 @@ class Records(Sequence[Record]):
 
 
 def _with(
-    buffer: torch.Tensor, spans: np.ndarray, sizes: np.ndarray, usable: np.ndarray
+    buffer: torch.Tensor,
+    spans: np.ndarray,
+    sizes: np.ndarray,
+    usable: np.ndarray,
+    frames: np.ndarray,
 ) -> Records:
     records = Records()
     records._buffer, records._spans = buffer, spans
-    records.sizes, records.usable = sizes, usable
+    records.sizes, records.usable, records.frames = sizes, usable, frames
     return records
 
 

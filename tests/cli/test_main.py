@@ -188,6 +188,7 @@ def test_preparation_scripts_run_by_name(tmp_path, capfd):
 def test_old_names_lead_to_their_commands(root):
     names = {
         "train_net.py": "train",
+        "train_net_video.py": "train",
         "tools/demo.py": "predict",
         "tools/refine.py": "refine",
         "tools/convert_weights.py": "convert_weights",

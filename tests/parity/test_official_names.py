@@ -9,6 +9,7 @@ import torch
 
 from mask2former.build import build
 from mask2former.weights import to_official, to_ours
+from segcore.build.task import build_task
 from segcore.config import load_config
 from segcore.data.catalog import Catalog
 from segcore.engine.weights import load_weights
@@ -16,8 +17,11 @@ from segcore.engine.weights import load_weights
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(
     p
-    for folder in ("coco", "ade20k", "cityscapes", "mapillary-vistas")
-    for p in (ROOT / "configs" / folder).rglob("mask*.yaml")
+    for folder in (
+        *("coco", "ade20k", "cityscapes", "mapillary-vistas"),
+        *("youtubevis_2019", "youtubevis_2021"),
+    )
+    for p in (ROOT / "configs" / folder).rglob("*mask*.yaml")
 )
 ENTRIES = {"R50": 558, "R101": 813, "swin_tiny": 482, "swin_small": 650}
 HEAD = 117 + 175  # pixel decoder, predictor
@@ -26,7 +30,7 @@ HEAD = 117 + 175  # pixel decoder, predictor
 def model_of(path):
     cfg = load_config(path)
     with torch.device("meta"):
-        return build(cfg, Catalog(ROOT).metadata(cfg.DATASETS.TRAIN[0])).model, cfg
+        return build_task(cfg, Catalog(ROOT).metadata(cfg.DATASETS.TRAIN[0])).model, cfg
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT / "configs")))
