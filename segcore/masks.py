@@ -58,6 +58,16 @@ def compress(counts: list[int], size: Size) -> Rle:
     return coco_mask.frPyObjects({"counts": counts, "size": list(size)}, *size)
 
 
+def to_text(rle: Rle) -> dict[str, Any]:
+    """An RLE as JSON has it, with text in the place of bytes."""
+    return {"size": rle["size"], "counts": bytes(rle["counts"]).decode()}
+
+
+def from_text(rle: dict[str, Any]) -> Rle:
+    """The inverse of `to_text`."""
+    return {"size": rle["size"], "counts": rle["counts"].encode()}
+
+
 def encode_ids(ids: np.ndarray, numbers: Sequence[int]) -> list[Rle]:
     """(H, W) ids -> the RLE of each number, without an image per segment."""
     flat = ids.T.ravel()  # column-major, as RLEs are

@@ -3,11 +3,14 @@
 predictor = Predictor("configs/coco/panoptic-segmentation/maskformer2_R50_bs16_50ep.yaml")
 for result in predictor(["street.jpg", array]):
     print(result.panoptic.segments)
+
+for frame in predictor.video("street.mp4"):
+    print(frame.index, frame.ids.tolist(), frame.labels.tolist())
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +21,28 @@ from PIL import Image
 from segcore.build.refine import build_refiner
 from segcore.build.task import load_task
 from segcore.config import Config, load_config
+from segcore.data.frame_source import frame_source
 from segcore.data.images import read_image
+from segcore.data.problem import Report, raise_it
 from segcore.engine.device import choose_device
 from segcore.errors import ConfigError, DataError
 from segcore.refined import refined
-from segcore.structures import Batch, Frame, Outputs, Record, Result, Sample
+from segcore.structures import (
+    Batch,
+    Frame,
+    Outputs,
+    Record,
+    Result,
+    Sample,
+    Tracks,
+    VideoFrame,
+)
+from segcore.video.linker import Linker
+from segcore.video.stream import OVERLAP, WINDOW, TrackedFrame, Tracking, whole_tracks
+from segcore.video.window_tracks import window_tracks
 
 ImageLike = str | Path | np.ndarray | Image.Image
+VideoLike = str | Path | Iterable[ImageLike]  # a file, a folder, or frames
 
 
 class Predictor:
@@ -106,6 +124,90 @@ class Predictor:
         batch = Batch.collate(samples)
         with torch.inference_mode():
             return self.task.postprocess(self._forward(batch, aux=False), batch)
+
+    def clip(self, frames: VideoLike) -> Outputs:
+        """The raw logits of a whole clip, T frames of one size, in one forward."""
+        return self._forward(Batch.collate([self.clip_sample(self._all(frames))]))
+
+    def tracks(self, frames: VideoLike) -> Tracks:
+        """The published result of a whole clip: all its frames in one forward.
+
+        A model for images looks at each frame alone, and its segments are joined into tracks.
+        """
+        if not self.task.clips:
+            return whole_tracks(self.video(frames))
+        (tracks,) = self.look(self._all(frames))
+        return tracks
+
+    def video(
+        self,
+        frames: VideoLike,
+        *,
+        window: int = WINDOW,
+        overlap: int = OVERLAP,
+        threshold: float = 0.0,
+        problem: Report = raise_it,
+    ) -> Iterator[TrackedFrame]:
+        """What shows in each frame, in memory that does not grow; the first after a window.
+
+        Windows of frames go through the model, and their tracks are joined by the frames that two
+        of them share. With one window it is what `tracks` says. A model for images looks at each
+        frame alone.
+
+        Args:
+            frames: a video file, a folder of images, or paths and arrays one after the other.
+            window: frames in one forward, of a model for clips.
+            overlap: frames that two windows share.
+            threshold: score from which something begins a track.
+            problem: hears of frames that are left out; by default the first raises DataError.
+        """
+        tracking = self.tracking(window=window, overlap=overlap, linker=Linker(threshold))
+        source = frame_source(frames, pixels_of)
+        return (frame for part in tracking(source.frames(problem)) for frame in part)
+
+    def tracking(self, *, window: int, overlap: int, linker: Linker) -> Tracking:
+        """How this model makes tracks of a stream; arguments as `video` and `Tracking` have them.
+
+        Of a model for images TEST.BATCH_SIZE frames make a window.
+        """
+        clips = self.task.clips
+        window = window if clips else max(1, self.cfg.TEST.BATCH_SIZE)
+        return Tracking(self.look, clips, window, overlap, linker)
+
+    def look(self, frames: Sequence[VideoFrame]) -> list[Tracks]:
+        """The tracks of the clip, or for a model for images those of each frame."""
+        if self.task.clips:
+            (result,) = self.results([self.clip_sample(frames)])
+            tracks = window_tracks(result)
+            return [tracks if self.refine is None else self._refined_tracks(tracks, frames)]
+        results = self.results([self.sample(frame.image, frame.index) for frame in frames])
+        pairs = zip(results, frames, strict=True)
+        return [window_tracks(self.refined(result, frame.image)) for result, frame in pairs]
+
+    def _refined_tracks(self, tracks: Tracks, frames: Sequence[VideoFrame]) -> Tracks:
+        assert self.refine is not None
+        by_frame = zip(frames, zip(*tracks.masks, strict=True), strict=True)
+        better = [self.refine(frame.image, rles) for frame, rles in by_frame]
+        return replace(tracks, masks=[list(track) for track in zip(*better, strict=True)])
+
+    def clip_sample(self, frames: Sequence[VideoFrame]) -> Sample:
+        """Frames as the views of one sample, each resized as the config's test settings say."""
+        H, W = frames[0].image.shape[:2]
+        record = Record(frames[0].name, (H, W), tuple(Frame(Path(f.name)) for f in frames))
+        views = [self.task.views.test(frame.image, record) for frame in frames]
+        if len(views[0].views) > 1:
+            raise ConfigError(
+                f"{self.cfg.MODEL.META_ARCHITECTURE} looks at several views of each image, so it"
+                " takes no clips; use video(), which joins what it says of each frame"
+            )
+        pixels, sizes, boxes = zip(*((v.views, v.sizes, v.boxes) for v in views), strict=True)
+        return Sample(torch.cat(pixels), torch.cat(sizes), torch.cat(boxes), None, record)
+
+    def _all(self, frames: VideoLike) -> list[VideoFrame]:
+        listed = list(frame_source(frames, pixels_of).frames(raise_it))
+        if not listed:
+            raise DataError("a clip without frames; give paths, arrays, a folder or a video file")
+        return listed
 
     def _forward(self, batch: Batch, aux: bool = True) -> Outputs:
         return self.task.infer(batch, self.device, aux)

@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 Size = tuple[int, int]  # height, width
@@ -158,6 +160,15 @@ class Sample:
     boxes: Tensor  # (T, 4) where each view lies in the original image, x0 y0 x1 y1
     targets: Targets | None
     record: Record
+
+
+@dataclass(slots=True)
+class VideoFrame:
+    """One frame of a video, as it was read."""
+
+    index: int  # in the video, from 0
+    name: str  # its file, or the video's
+    image: NDArray[np.uint8]  # (H, W, 3) RGB
 
 
 @dataclass(slots=True)

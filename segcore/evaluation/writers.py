@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from segcore import masks
 from segcore.structures import Metadata, Panoptic, Result
 from segcore.whole_file import whole_file
 
@@ -27,7 +28,7 @@ def coco_json(result: Result, image_id: int | str, metadata: Metadata) -> list[d
             "category": metadata.classes[label],
             "score": round(score, 5),
             "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "segmentation": {"size": rle["size"], "counts": bytes(rle["counts"]).decode()},
+            "segmentation": masks.to_text(rle),
         }
         for score, label, (x0, y0, x1, y1), rle in rows
     ]

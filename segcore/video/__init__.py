@@ -1,0 +1,1 @@
+"""Tracks of long videos: windows of frames, and what joins them."""
