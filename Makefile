@@ -35,6 +35,8 @@ bench: $(READY)
 	$(BIN)/segcore bench
 	$(BIN)/segcore bench-loader
 	$(BIN)/segcore bench-loader --annotations
+	$(BIN)/python tools/bench_detector.py
+	$(BIN)/python tools/bench_refine.py
 
 bench-op: $(READY)
 	$(BIN)/python ops/bench.py
