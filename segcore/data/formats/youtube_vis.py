@@ -114,9 +114,10 @@ def _names(value: Any) -> list[str]:
 
 
 def _images_beside(path: Path) -> Path:
-    stem = path.parent / path.stem
-    likely = [stem / FRAMES, path.parent / FRAMES, path.parent.parent / FRAMES]
-    return first_with([head_of(path).image or ""], [*likely, *image_folders(path)], path)
+    stem = path.stem.removeprefix("annotations_")  # of OVIS
+    likely = (f"{stem}/{FRAMES}", FRAMES, f"../{FRAMES}", "frames", stem, f"../{stem}")
+    folders = [*(path.parent / place for place in likely), *image_folders(path)]
+    return first_with([head_of(path).image or ""], folders, path)
 
 
 FORMAT = Format(
