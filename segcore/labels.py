@@ -5,12 +5,14 @@ Legend of one-letter names: K classes, H W pixels.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from segcore.errors import DataError
+from segcore.label_files import LabelFile, check_palette, plain_values, read_label_file
 from segcore.structures import Frame, Metadata, PngId
 
 UNKNOWN = -2  # class of a label value that nothing explains
@@ -25,24 +27,44 @@ def panoptic_file(frame: Frame) -> Path:
 
 def read_ids(path: Path) -> np.ndarray:
     """Panoptic PNG -> (H, W) int32 ids: R + 256 G + 65536 B, or the grey value itself."""
-    pixels = _whole_numbers(read_png(path), path)
-    if pixels.ndim == 2:
-        return pixels.astype(np.int32)
-    if pixels.shape[2] < 3:
+    return next(_readings(path))
+
+
+def _readings(path: Path) -> Iterator[np.ndarray]:
+    """What the ids (H, W) int32 of a panoptic PNG may be, the likely ones first."""
+    file = read_label_file(path)
+    pixels = _whole_numbers(file.pixels, path)
+    if file.palette is not None:
+        red, green, blue = file.palette.astype(np.int32).T
+        grey = (red == green).all() and (red == blue).all()
+        colors = red if grey else red + 256 * green + 65536 * blue
+        yield colors[np.minimum(pixels, len(colors) - 1)]
+        yield pixels.astype(np.int32)
+    elif pixels.ndim == 2:
+        yield pixels.astype(np.int32)
+        if file.bits < 8:  # what a program that makes PNGs smaller made of larger numbers
+            yield pixels.astype(np.int32) * (255 // (2**file.bits - 1))
+    elif pixels.shape[2] < 3:
         raise DataError(
             f"{path}: has {pixels.shape[2]} channels (grey and alpha); expected red, green and"
             " blue, or grey alone; save it without alpha"
         )
-    red, green, blue = (pixels[..., i].astype(np.int32) for i in range(3))
-    return red + 256 * green + 65536 * blue
+    else:
+        red, green, blue = (pixels[..., i].astype(np.int32) for i in range(3))
+        yield red + 256 * green + 65536 * blue
 
 
 def frame_ids(frame: Frame) -> np.ndarray:
     """The frame's panoptic ids (H, W); an error where none of its segments is in the PNG."""
     path = panoptic_file(frame)
-    ids = read_ids(path)
     numbers = [s.shape.id for s in frame.segments if isinstance(s.shape, PngId)]
+    readings = _readings(path)
+    ids = next(readings)
+    for other in readings:
+        if lost_ids(ids, numbers) and not lost_ids(other, numbers):
+            ids = other
     if numbers and not any((ids == number).any() for number in numbers):  # the first one, mostly
+        refuse_bgr(ids, numbers, path)
         raise DataError(
             f"{path}: has none of the {len(numbers)} segment ids that its annotation lists (the"
             f" first is {numbers[0]}); expected id = R + 256 G + 65536 B; is it another image's?"
@@ -50,15 +72,25 @@ def frame_ids(frame: Frame) -> np.ndarray:
     return ids
 
 
+def lost_ids(ids: np.ndarray, numbers: Sequence[int]) -> list[int]:
+    """Those that no pixel of ids (H, W) has."""
+    there = set(np.unique(ids).tolist()) if numbers else set[int]()
+    return [number for number in numbers if number not in there]
+
+
+def refuse_bgr(ids: np.ndarray, numbers: Sequence[int], path: Path) -> None:
+    """DataError where all ids are in the PNG (H, W), once its red is taken for blue."""
+    swapped = (ids & 0xFF00) | (ids & 0xFF) << 16 | ids >> 16
+    if not lost_ids(swapped, numbers):
+        raise DataError(
+            f"{path}: red and blue are exchanged, so its pixels have other ids than its annotation"
+            " lists; expected id = R + 256 G + 65536 B (cv2.imwrite wants rgb[..., ::-1])"
+        )
+
+
 def read_png(path: Path) -> np.ndarray:
     """Label image as it is stored, palette indices included: (H, W) or (H, W, 2+)."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image)
-    except FileNotFoundError:
-        raise DataError(f"{path}: label image not found") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as a label image: {error}") from error
+    return read_label_file(path).pixels
 
 
 def _whole_numbers(pixels: np.ndarray, path: Path) -> np.ndarray:
@@ -80,16 +112,54 @@ def semantic_map(frame: Frame, metadata: Metadata) -> np.ndarray:
     From the semantic PNG if there is one, else painted from the panoptic PNG.
     """
     if frame.semantic is not None:
-        raw = read_png(frame.semantic)
-        if raw.ndim != 2:
-            raise DataError(
-                f"{frame.semantic}: has shape {raw.shape}; expected one channel of class numbers"
-            )
-        return classes_of(raw, metadata, frame.semantic)
+        return _classes_in(read_label_file(frame.semantic), metadata)
     ids = frame_ids(frame)
     return lookup(
         ids, {s.shape.id: s.category for s in frame.segments if isinstance(s.shape, PngId)}
     )
+
+
+def _classes_in(file: LabelFile, metadata: Metadata) -> np.ndarray:
+    """(H, W) int32 classes, by values or, where the file has colours, by the classes' colours."""
+    values = plain_values(file)
+    if values is None and file.palette is not None:
+        values = file.pixels if _entries_are_values(file, metadata) else None
+    if values is not None:
+        return classes_of(values, metadata, file.path)
+    rgb = file.pixels[..., :3] if file.palette is None else file.palette[file.pixels]
+    numbers = rgb.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
+    K, white = len(metadata.classes), metadata.ignore_label * 0x010101
+    table = {r + 256 * g + 65536 * b: k for (r, g, b), k in _class_of_color(metadata).items()}
+    classes = lookup(numbers, {white: K, **table})
+    if classes.min(initial=0) < 0:
+        unknown = np.unique(numbers[classes < 0])
+        colors = [(int(n) & 255, int(n) >> 8 & 255, int(n) >> 16) for n in unknown[:3]]
+        raise DataError(
+            f"{file.path}: has colours, and {(classes < 0).sum()} pixels have one of no class:"
+            f" {', '.join(map(str, colors))}; list `colors` ([red, green, blue] of each class)"
+            " beside `names`, or save class numbers in one channel"
+        )
+    return np.where(classes == K, -1, classes)
+
+
+def _class_of_color(metadata: Metadata) -> dict[tuple[int, int, int], int]:
+    """Without colours that two classes share."""
+    count = Counter(metadata.colors)
+    return {color: k for k, color in enumerate(metadata.colors) if count[color] == 1}
+
+
+def _entries_are_values(file: LabelFile, metadata: Metadata) -> bool:
+    """Whether the numbers of a coloured palette are classes: no class's colour says otherwise."""
+    assert file.palette is not None
+    by_color, label_map = _class_of_color(metadata), metadata.label_map
+    used = np.flatnonzero(np.bincount(file.pixels.ravel())).tolist()
+    for entry in used:
+        red, green, blue = file.palette[min(entry, len(file.palette) - 1)].tolist()
+        number = entry if label_map is None else label_map.get(entry, -1)
+        if by_color.get((red, green, blue), number) != number:
+            return False
+    check_palette(file)
+    return True
 
 
 def lookup(ids: np.ndarray, table: dict[int, int]) -> np.ndarray:

@@ -22,7 +22,7 @@ from segcore.build.refine import build_refiner
 from segcore.build.task import load_task
 from segcore.config import Config, load_config
 from segcore.data.frame_source import frame_source
-from segcore.data.images import read_image
+from segcore.data.images import read_image, rgb_image
 from segcore.data.problem import Report, raise_it
 from segcore.engine.device import choose_device
 from segcore.errors import ConfigError, DataError
@@ -227,7 +227,7 @@ def pixels_of(image: object, number: int) -> np.ndarray:
     if isinstance(image, str | Path):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
+        return rgb_image(image, f"image {number}")
     if not isinstance(image, np.ndarray):
         raise _refusal(image, number)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:

@@ -15,8 +15,8 @@ MAY_IMPORT = {  # the packages; segcore/cli, tools/ and train_net.py stand above
 }
 TOP = ("segcore.cli", "tools", "train_net")
 GROUND = {
-    *("contracts", "errors", "import_path", "labels", "masks", "segment_rle", "shipped"),
-    *("structures", "whole_file"),
+    *("contracts", "errors", "image_file", "import_path", "label_files", "labels", "masks"),
+    *("segment_rle", "shipped", "structures", "whole_file"),
 }
 INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "errors": set(),
@@ -33,7 +33,9 @@ INSIDE_SEGCORE = {  # the same rule among segcore's own parts
         *("shipped", "whole_file"),
     },
     "contracts": {"structures", "errors"},
-    "labels": {"structures", "errors"},
+    "image_file": set(),
+    "label_files": {"errors", "image_file"},
+    "labels": {"structures", "errors", "label_files"},
     "masks": {"structures"},
     "segment_rle": {"structures", "labels", "masks"},
     "nn": GROUND,

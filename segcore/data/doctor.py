@@ -15,7 +15,7 @@ from segcore.data.instance_truth import InstanceTruth
 from segcore.data.problem import Problem, Report
 from segcore.data.store import Records
 from segcore.errors import DataError
-from segcore.labels import frame_ids, semantic_map
+from segcore.labels import frame_ids, lost_ids, refuse_bgr, semantic_map
 from segcore.structures import Frame, Metadata, PngId, Record
 
 KEPT = 1000  # problems of a kind; there may be millions, and nobody reads more
@@ -140,11 +140,13 @@ def _label_problems(
     numbers = [s.shape.id for s in frame.segments if isinstance(s.shape, PngId)]
     if numbers and frame.panoptic is not None:
         try:
-            there = set(np.unique(frame_ids(frame)).tolist())
+            ids = frame_ids(frame)
+            if lost := lost_ids(ids, numbers):
+                refuse_bgr(ids, numbers, frame.panoptic)
         except DataError as fault:
             yield _problem(fault, "segment ids", frame.panoptic, record.id)
             return
-        if lost := [number for number in numbers if number not in there]:
+        if lost:
             fault = f"{frame.panoptic}: has no pixel of {len(lost)} of {len(numbers)} segments"
             yield _problem(fault, "segment ids", frame.panoptic, record.id)
 

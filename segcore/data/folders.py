@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
-from segcore.data.images import IMAGE_SUFFIXES, WHERE, zip_names, zip_of
+from segcore.data.image_names import exists_as
+from segcore.data.images import IMAGE_SUFFIXES, WHERE
 from segcore.data.problem import Problem, Report
+from segcore.data.zip_files import zip_names, zip_of
 from segcore.errors import DataError
+from segcore.image_file import is_companion
 
 EXACT_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 
@@ -15,8 +20,8 @@ EXACT_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 def image_folder(path: Path) -> Path:
     """Where images lie: a folder, or a place inside a zip file.
 
-    `train2017.zip` may hold the images themselves or a single folder of them; it also counts
-    where `train2017` is asked for.
+    `train2017.zip` may hold the images themselves, a single folder of them, or among others one
+    called train2017; it also counts where `train2017` is asked for.
     """
     if path.is_dir():
         return path
@@ -40,6 +45,9 @@ def folder_of(path: Path, what: str) -> Path:
 def _inside(archive: Path) -> Path:
     names = [n for n in zip_names(archive) if n.lower().endswith(IMAGE_SUFFIXES)]
     folders = {n.rpartition("/")[0] for n in names}
+    called = [folder for folder in folders if folder.rpartition("/")[2] == archive.stem]
+    if len(called) == 1:
+        return archive / called[0]
     common = os.path.commonpath(folders) if folders and "" not in folders else ""
     return archive / common
 
@@ -52,14 +60,43 @@ def images_by_stem(folder: Path) -> dict[str, list[Path]]:
         names = zip_names(archive)
         files = [archive / n for n in names if start == "." or n.startswith(f"{start}/")]
     else:
-        walk = os.walk(folder, followlinks=True)
-        files = [Path(place, name) for place, _, names in walk for name in names]
+        files = files_below(folder)
     images: dict[str, list[Path]] = {}
     for file in files:
         if file.suffix.lower() in IMAGE_SUFFIXES:
             stem = file.relative_to(folder).with_suffix("").as_posix()
-            images.setdefault(stem, []).append(file)
+            images.setdefault(unicodedata.normalize("NFC", stem), []).append(file)
     return images
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files below a folder; links to folders are followed, except into what they lie in.
+
+    What macOS and Jupyter leave beside the data is passed over.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    return _below(folder, frozenset())
+
+
+def _below(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    """Args: above: the folders that this one lies in, by device and number."""
+    try:
+        state = folder.stat()
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror})") from None
+    here = state.st_dev, state.st_ino
+    if here in above:
+        return
+    for entry in entries:
+        if is_companion(entry):
+            continue
+        if entry.is_dir():
+            yield from _below(entry, above | {here})
+        else:
+            yield entry
 
 
 def pairs_by_stem(*, labels: Path, images: Path, problem: Report) -> dict[str, tuple[Path, Path]]:
@@ -119,6 +156,9 @@ def first_with(names: list[str], folders: list[Path], annotations: Path) -> Path
         if any((folder / name).exists() for name in names):
             return folder
         if folder.with_name(f"{folder.name}.zip").is_file():
+            return folder
+    for folder in folders:  # by what else a name may mean
+        if folder.is_dir() and any(exists_as(name, folder) for name in names):
             return folder
     raise DataError(
         f"{annotations}: there is no folder of images (with {names[0]!r} in it); tried"

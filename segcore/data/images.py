@@ -1,33 +1,57 @@
-"""Image files: their pixels, their sizes, and the one door into zip files."""
+"""Image files: their pixels and their sizes, in folders and in zip files."""
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from segcore.data.pixels import rgb_of
 from segcore.data.problem import Problem, Report
-from segcore.errors import DataError
+from segcore.data.zip_files import ZIP_ERRORS, read_zipped, zip_of
+from segcore.errors import ConfigError, DataError
+from segcore.image_file import CANNOT_READ, IMAGE_ERRORS, LIMIT, present, reason
 from segcore.structures import Size
 
 T = TypeVar("T")
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+USUAL_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (  # those that nothing here reads are named where they are met
+    *USUAL_SUFFIXES,
+    *(".jfif", ".jpe", ".mpo", ".gif", ".avif", ".jp2", ".j2k", ".jpx"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga"),
+    *CANNOT_READ,
+)
 THREADS = 8
-# what a damaged, encrypted or unusually packed archive makes zipfile raise
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
-IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 ORIENTATION = 0x0112
 WHERE = "data sets lie below DETECTRON2_DATASETS (default ./datasets), see datasets/README.md"
+
+
+def allow_pixels(environment: Mapping[str, str]) -> None:
+    """Make Pillow open images as large as the environment says; otherwise 178 megapixels.
+
+    Raises:
+        ConfigError: the value is no positive number.
+    """
+    given = environment.get(LIMIT)
+    if not given:
+        return
+    try:
+        megapixels = float(given)
+    except ValueError:
+        megapixels = 0.0
+    if not 0 < megapixels < 1e9:
+        raise ConfigError(
+            f"{LIMIT} is {given!r}; expected megapixels, such as 400 for 20,000 x 20,000"
+        )
+    Image.MAX_IMAGE_PIXELS = int(megapixels * 500_000)  # twice as many are an error
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read_image(path: Path | str) -> np.ndarray:
@@ -37,48 +61,28 @@ def read_image(path: Path | str) -> np.ndarray:
     """
     path = Path(path)
     try:
-        source = path if path.is_file() else _from_zip(path)
-        with Image.open(source) as image:
-            turned = ImageOps.exif_transpose(image)
-            if turned.mode.startswith("I;16") or turned.mode == "I":  # 16 bits a pixel
-                high = np.asarray(turned, dtype=np.int64) >> 8
-                turned = Image.fromarray(high.clip(0, 255).astype(np.uint8))
-            return np.array(turned.convert("RGB"))
+        with _opened(path) as source, Image.open(source) as image:
+            return rgb_of(image, str(path))
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(f"{path}: image not found") from None
     except (*ZIP_ERRORS, *IMAGE_ERRORS) as error:
-        raise DataError(
-            f"{path}: cannot be read as an image ({error}); replace it or take it out of the list"
-        ) from error
+        raise DataError(f"{path}: cannot be read as an image {reason(error, path)}") from error
 
 
-def _from_zip(path: Path) -> io.BytesIO:
-    for parent in path.parents:
-        if parent.suffix == ".zip" and parent.is_file():
-            try:
-                return io.BytesIO(_archive(parent).read(path.relative_to(parent).as_posix()))
-            except KeyError:
-                raise DataError(f"{parent}: has no {path.relative_to(parent)}") from None
-    raise FileNotFoundError(path)
+def rgb_image(image: Image.Image, name: str) -> np.ndarray:
+    """The same pixels from an image of Pillow's, whether it has read its file yet or not.
 
-
-@lru_cache(maxsize=8)
-def _archive(path: Path) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
-
-
-def zip_of(path: Path) -> Path | None:
-    """The zip file that a path leads into."""
-    return next((p for p in (path, *path.parents) if p.suffix == ".zip" and p.is_file()), None)
-
-
-def zip_names(archive: Path) -> list[str]:
-    """All that a zip file holds."""
+    Args:
+        name: of the image, for errors.
+    """
     try:
-        with zipfile.ZipFile(archive) as opened:
-            return opened.namelist()
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{archive}: cannot be read as a zip file ({error})") from None
+        return rgb_of(image, name)
+    except DataError:
+        raise
+    except IMAGE_ERRORS as error:
+        raise DataError(f"{name}: cannot be read ({error})") from error
 
 
 def image_sizes(files: list[Path], problem: Report) -> Iterator[Size | None]:
@@ -121,20 +125,22 @@ def image_size(path: Path) -> Size:
             # Pillow decodes a whole PNG to look for a turn behind its pixels, where nobody puts it
             headless = image.format == "PNG" and "exif" not in image.info
             turned = not headless and image.getexif().get(ORIENTATION, 1) >= 5
-    except (FileNotFoundError, KeyError):
+    except FileNotFoundError:
         raise DataError(f"{path}: image not found; {WHERE}") from None
     except (*ZIP_ERRORS, *IMAGE_ERRORS) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error})") from None
+        raise DataError(f"{path}: cannot be read as an image {reason(error, path)}") from None
     return (width, height) if turned else (height, width)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    archive = None if path.is_file() else zip_of(path)
-    if archive is None:
-        with path.open("rb") as file:
-            yield file
-        return
-    name = path.relative_to(archive).as_posix()
-    with zipfile.ZipFile(archive) as opened, opened.open(name) as file:
-        yield file
+def _opened(path: Path) -> IO[bytes]:
+    """The file's bytes, or those of the place in a zip file."""
+    try:
+        return path.open("rb")
+    except (FileNotFoundError, NotADirectoryError):
+        archive = zip_of(path)
+        if archive is None:
+            return present(path).open("rb")
+        return read_zipped(archive, path.relative_to(archive).as_posix())
+
+
+allow_pixels(os.environ)

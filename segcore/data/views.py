@@ -16,7 +16,7 @@ from segcore import masks
 from segcore.data.images import read_image
 from segcore.data.transforms import Example, Resample, pillow, shortest_edge
 from segcore.errors import DataError
-from segcore.labels import frame_ids, semantic_map
+from segcore.labels import frame_ids, panoptic_file, refuse_bgr, semantic_map
 from segcore.segment_rle import to_rle
 from segcore.structures import (
     Frame,
@@ -195,7 +195,12 @@ def segments_in(
             shapes.append(seen)
         elif whole is not None and isinstance(segment.shape, PngId):
             lost += not (whole == segment.shape.id).any()
-    if lost:
+    if lost and whole is not None:
+        refuse_bgr(
+            whole,
+            [s.shape.id for s in segments if isinstance(s.shape, PngId)],
+            panoptic_file(frame),
+        )
         _warn_lost(f"{lost} of the {len(segments)} segments", frame)
     return shown, shapes
 

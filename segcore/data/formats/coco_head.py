@@ -137,7 +137,7 @@ def image_folders(path: Path) -> list[Path]:
     """Where the images of a JSON usually lie, the likely places first."""
     stem = path.stem.removeprefix("panoptic_").removeprefix("instances_")
     likely = [stem, f"../{stem}", f"images/{stem}", f"../images/{stem}"]
-    return [path.parent / place for place in (*likely, "images", "../images", ".")]
+    return [path.parent / place for place in (*likely, "images", "../images", "data", ".")]
 
 
 def images_beside(path: Path) -> Path:

@@ -24,6 +24,7 @@ from segcore.data.formats.coco_head import (
     looks_like_json,
 )
 from segcore.data.formats.format import Format, Source
+from segcore.data.image_names import ImageFiles
 from segcore.data.parsing.run_lengths import BATCH, faults
 from segcore.data.parsing.shapes import is_compressed, shape_of
 from segcore.data.parsing.values import flag, get, real, typed, whole
@@ -35,9 +36,10 @@ logger = logging.getLogger(__name__)
 
 def read(source: Source, metadata: Metadata) -> Iterator[Record]:
     """Images without objects stay; annotations without an area do not."""
-    path, folder = source.annotations, image_folder(source.images)
+    path = source.annotations
+    file_of = ImageFiles(image_folder(source.images), path)
     content = CocoFile(path, values_of(path), what="annotation", problem=source.problem)
-    return records_of(content, metadata, lambda name: folder / name)
+    return records_of(content, metadata, file_of)
 
 
 def records_of(

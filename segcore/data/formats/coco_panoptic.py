@@ -16,6 +16,7 @@ from segcore.data.formats.coco_head import (
     is_panoptic,
 )
 from segcore.data.formats.format import Format, Source
+from segcore.data.image_names import ImageFiles
 from segcore.data.images import IMAGE_SUFFIXES
 from segcore.data.parsing.values import flag, identity, listing, real, text, typed, whole
 from segcore.data.problem import Problem, Report
@@ -24,16 +25,20 @@ from segcore.structures import Frame, Metadata, PngId, Record, Segment
 
 logger = logging.getLogger(__name__)
 
+LARGEST_ID = (1 << 24) - 1
+
 
 def read(source: Source, metadata: Metadata) -> Iterator[Record]:
     """An image without an annotation is left out; of two annotations the first counts."""
     path = source.annotations
-    content, folder = panoptic_file(path, source.problem), image_folder(source.images)
+    content = panoptic_file(path, source.problem)
+    file_of = ImageFiles(image_folder(source.images), path)
     if not content.annotated:
         for image, (name, size) in content.images.items():
-            yield Record(image, size, (Frame(folder / name),))
+            yield Record(image, size, (Frame(file_of(name)),))
         return
     pngs = folder_of(source.more.get("panoptic", path.with_suffix("")), "folder of panoptic PNGs")
+    png_of = ImageFiles(pngs, path)
     labels, known, left_out = source.more.get("semantic"), class_of(metadata), 0
     for image, (name, size) in content.images.items():
         annotations = content.annotations(image)
@@ -46,7 +51,7 @@ def read(source: Source, metadata: Metadata) -> Iterator[Record]:
         png = _png_of(annotations[0][1], pngs)
         segments = panoptic_segments(content, image, metadata, known)
         semantic = None if labels is None else labels / Path(png).name
-        yield Record(image, size, (Frame(folder / name, segments, pngs / png, semantic),))
+        yield Record(image, size, (Frame(file_of(name), segments, png_of(png), semantic),))
     if left_out:
         logger.warning("%s: %d images have no annotation; left out", path, left_out)
 
@@ -80,17 +85,30 @@ def panoptic_file(path: Path, problem: Report) -> CocoFile:
 def _segments(
     listed: list[Any], image: ImageId, path: Path, problem: Report
 ) -> Iterator[tuple[Any, ...]]:
-    what = f"a segment of image {image}"
+    what, seen = f"a segment of image {image}", set[int]()
     for entry in listed:
         try:
+            number = typed(entry, "id", _png_id, what, path)
+            if number in seen:
+                raise DataError(
+                    f"{path}: image {image} lists segment {number} twice, so nobody knows what its"
+                    " pixels are; give each segment an id of its own"
+                )
+            seen.add(number)
             yield (
                 typed(entry, "category_id", whole, what, path),
-                typed(entry, "id", whole, what, path),
+                number,
                 typed(entry, "iscrowd", flag, what, path, default=False),
                 typed(entry, "area", real, what, path, default=None),
             )
         except DataError as fault:
             problem(Problem(message=str(fault), path=path, kind="segment entry", image=image))
+
+
+def _png_id(value: Any) -> int:
+    if 0 <= (number := whole(value)) <= LARGEST_ID:
+        return number
+    raise ValueError(f"0 to {LARGEST_ID}, what three bytes of a PNG hold")
 
 
 def panoptic_segments(
