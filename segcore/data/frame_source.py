@@ -15,6 +15,7 @@ from segcore.data.images import IMAGE_SUFFIXES, read_image
 from segcore.data.problem import Problem, Report
 from segcore.data.video_file import read_video, video_info
 from segcore.errors import DataError
+from segcore.image_file import is_companion
 from segcore.structures import Size, VideoFrame
 
 FRAME_RATE = Fraction(10)  # of folders, as the published demo writes them
@@ -79,7 +80,7 @@ def frame_source(
     if path.is_dir():
         files = frame_files(path)
         return FrameSource(str(path), len(files), rate, _Given(files, _read_image))
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.suffix.lower() in IMAGE_SUFFIXES and path.suffix.lower() != ".gif":  # which may move
         return FrameSource(str(path), 1, rate, _Given([path], _read_image))
     info = video_info(path)
     return FrameSource(
@@ -89,7 +90,8 @@ def frame_source(
 
 def frame_files(folder: Path) -> list[Path]:
     """Its images, frame9 before frame10; DataError where there are none."""
-    files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+    images = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
+    files = [p for p in images if p.is_file() and not is_companion(p)]
     if not files:
         inside = sorted(p.name for p in folder.iterdir() if p.is_dir())[:3]
         below = f"; it has folders ({', '.join(inside)} ...), name one of them" if inside else ""
