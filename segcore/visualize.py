@@ -22,7 +22,9 @@ from segcore.structures import (
     PanopticSegment,
     Record,
     Result,
+    Rle,
 )
+from segcore.video.stream import TrackedFrame
 
 Color = tuple[int, int, int]
 
@@ -86,17 +88,45 @@ def _paint_semantic(
 def _paint_instances(
     canvas: np.ndarray, found: Instances, metadata: Metadata, threshold: float, alpha: float
 ) -> list[tuple[str, np.ndarray]]:
+    rows = [
+        (rle, _distinct(i), f"{metadata.classes[label]} {100 * score:.0f}%")
+        for i, (rle, score, label) in enumerate(
+            zip(found.masks, found.scores.tolist(), found.labels.tolist(), strict=True)
+        )
+        if score >= threshold
+    ]
+    return _paint_masks(canvas, rows, alpha)
+
+
+def draw_tracks(
+    frame: TrackedFrame, metadata: Metadata, *, threshold: float = 0.5, alpha: float = 0.55
+) -> np.ndarray:
+    """A frame (H, W, 3) uint8 under what shows in it; things have their track's colour."""
+    canvas = frame.image.copy()
+    columns = (frame.scores, frame.labels, frame.ids)
+    rows = zip(*(column.tolist() for column in columns), frame.masks, strict=True)
+    painted = []
+    for score, label, number, rle in sorted(rows, key=lambda row: -row[0]):
+        if score >= threshold:
+            color = _distinct(number) if metadata.is_thing[label] else metadata.colors[label]
+            text = f"[{number}] {metadata.classes[label]} {100 * score:.0f}%"
+            painted.append((rle, color, text))
+    return _write(canvas, _paint_masks(canvas, painted, alpha))
+
+
+def _paint_masks(
+    canvas: np.ndarray, rows: Sequence[tuple[Rle, Color, str]], alpha: float
+) -> list[tuple[str, np.ndarray]]:
+    """Masks with their colours and what is written on them, best first; the best on top."""
     names = []
-    chosen = [i for i, s in enumerate(found.scores.tolist()) if s >= threshold]
-    for i in reversed(chosen):  # the best on top; one mask is decoded at a time
-        mask = masks.decode(found.masks[i])
+    for rle, color, text in reversed(rows):  # one mask is decoded at a time
+        mask = masks.decode(rle)
         if not mask.any():
             continue
-        canvas[mask] = canvas[mask] * (1 - alpha) + np.array(_distinct(i)) * alpha
+        canvas[mask] = canvas[mask] * (1 - alpha) + np.array(color) * alpha
         _outline(canvas, mask)
-        if mask.mean() > 0.002 or len(chosen) < 8:
-            name = metadata.classes[int(found.labels[i])]
-            names.append((f"{name} {100 * float(found.scores[i]):.0f}%", _middle(mask)))
+        if mask.mean() > 0.002 or len(rows) < 8:
+            names.append((text, _middle(mask)))
     return names if len(names) <= 40 else []
 
 

@@ -64,23 +64,39 @@ def measure(**given: Any) -> None:
 
 
 @main.command(cls=ManyWords, context_settings=FREE)
-@click.option("--input", "inputs", multiple=True, required=True, help="images, globs, directories")
-@click.option("--output", type=FILE, required=True, help="directory for all results")
+@click.option("--input", "inputs", multiple=True, help="images, globs, directories")
+@click.option("--video-input", "videos", multiple=True, help="video files, directories of frames")
+@click.option("--output", type=FILE, required=True, help="directory for all results; or a video")
 @click.option("--weights", help="checkpoint; default: the config's MODEL.WEIGHTS")
 @click.option("--confidence-threshold", "threshold", type=float, default=0.5, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--num-crops", type=int, help="that CropFormer looks at; 0: the whole image alone")
 @click.option("--overwrite", is_flag=True, help="do finished images again")
 @click.option("--refine", metavar="WEIGHTS", help="of boundary patches, which go over all masks")
+@click.option("--window", type=click.IntRange(1), default=16, show_default=True, help="of frames")
+@click.option("--overlap", type=click.IntRange(0), default=4, show_default=True, help="of windows")
+@click.option("--fps", type=float, default=10, show_default=True, help="of directories of frames")
+@click.option("--save-frames", is_flag=True, help="of a video, as pictures too")
+@click.option("--no-video", is_flag=True, help="of a video: pictures or tracks alone")
 @takes_config
-def predict(**given: Any) -> None:
-    """Segment images; write a picture and the results of each.
+def predict(inputs: tuple[str, ...], videos: tuple[str, ...], **given: Any) -> None:
+    """Segment images, or follow objects through videos; write a picture and the results of each.
 
     photo.jpg becomes OUTPUT/photo.png and OUTPUT/photo.json, in the folders that it has below the
     input; two that would share a name get longer ones. Stopped half-way, it goes on where it was:
     an image whose results are there is not done again.
+
+    clip.mp4 becomes OUTPUT/clip.mp4 and OUTPUT/clip.json, its tracks. Windows of frames go through
+    a model for clips, images through others, and their tracks are joined. Stopped half-way, the
+    video so far can be played, and the same command goes on behind it.
     """
-    run("segcore.cli.predict", needs_config=True, **given)
+    if bool(inputs) == bool(videos):
+        raise click.UsageError("Give either --input (images) or --video-input.")
+    names = ("window", "overlap", "fps", "save_frames", "no_video")
+    of_videos = {name: given.pop(name) for name in names}
+    if videos:
+        run("segcore.cli.predict_video", needs_config=True, videos=videos, **of_videos, **given)
+    run("segcore.cli.predict", needs_config=True, inputs=inputs, **given)
 
 
 @main.command()

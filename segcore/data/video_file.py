@@ -122,8 +122,9 @@ def _opened(path: Path) -> Any:
             " another kind; play it to see, or make it anew"
         ) from None
     if not container.streams.video:
+        kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
         container.close()
-        raise DataError(f"{path}: has no pictures, only {[s.type for s in container.streams]}")
+        raise DataError(f"{path}: is no video: it holds {kinds}; it may be cut short, make it anew")
     return container
 
 

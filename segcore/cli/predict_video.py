@@ -1,0 +1,163 @@
+"""Follow objects through videos: files, or folders of frames.
+
+Stopped half-way, it leaves what there is as a video, and goes on behind it when started again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
+
+from segcore.cli.predict import make_folder
+from segcore.cli.video_output import (
+    PartWriter,
+    VideoJob,
+    finish,
+    is_video_name,
+    names_of,
+    progress_of,
+)
+from segcore.data.frame_source import FrameSource, frame_source
+from segcore.data.problem import Problem
+from segcore.data.video_file import encoder_for
+from segcore.engine.memory import keep_freed_memory
+from segcore.engine.signals import StopSignals
+from segcore.errors import ConfigError, DataError
+from segcore.predict import Predictor, pixels_of
+from segcore.visualize import draw_tracks
+
+PART_SECONDS, PART_FRAMES = 60, 250  # after which a part is closed
+
+
+def main(
+    *,
+    config_file: str,
+    opts: Sequence[str],
+    videos: Sequence[str],
+    output: Path,
+    weights: str | None,
+    threshold: float,
+    batch_size: int,
+    num_crops: int | None,
+    overwrite: bool,
+    refine: str | None,
+    window: int,
+    overlap: int,
+    fps: float,
+    save_frames: bool,
+    no_video: bool,
+) -> int:
+    """Segment what is not done yet; 1 where frames or videos were left out, else 0."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    if fps <= 0:
+        raise ConfigError(f"--fps {fps}: expected a number of frames a second above 0")
+    settings = {
+        "window": window, "overlap": overlap, "threshold": threshold, "config": config_file,
+        "opts": list(opts), "weights": weights, "refine": refine, "num_crops": num_crops,
+    }  # fmt: skip
+    jobs = jobs_of([Path(os.path.abspath(Path(v).expanduser())) for v in videos], output, settings,
+                   save_frames=save_frames, no_video=no_video)  # fmt: skip
+    left = [job for job in jobs if overwrite or not job.done]
+    if len(left) < len(jobs):
+        print(f"{len(jobs) - len(left)} of {len(jobs)} are done already; going on")
+    if not left:
+        print(f"nothing left to do in {output}")
+        return 0
+    keep_freed_memory()
+    crops = [] if num_crops is None else ["ENTITY.CROP_SAMPLE_NUM_TEST", str(num_crops)]
+    opts = ["TEST.BATCH_SIZE", str(batch_size), *crops, *opts]
+    predictor = Predictor(config_file, weights, opts, refine=refine)
+    skipped: list[str] = []
+    with StopSignals() as stop:
+        for job in left:
+            if overwrite:
+                job.remove()
+            try:
+                source = frame_source(job.source, pixels_of, Fraction(fps).limit_denominator(1001))
+                skipped += segment(predictor, job, source, stop)
+            except DataError as error:
+                skipped.append(str(error))
+            if stop.caught:
+                break
+    for message in skipped:
+        print(f"skipped: {message}", file=sys.stderr)
+    return 128 + stop.caught if stop.caught else int(bool(skipped))
+
+
+def jobs_of(
+    videos: Sequence[Path],
+    output: Path,
+    settings: dict[str, object],
+    *,
+    save_frames: bool,
+    no_video: bool,
+) -> list[VideoJob]:
+    """What is to be done, checked as far as that is possible before a model is loaded."""
+    videos = list(dict.fromkeys(videos))
+    names = names_of(videos, output)
+    suffix = output.suffix.lower() if is_video_name(output) else ".mp4"
+    if not no_video:
+        encoder_for(names[0].with_name(names[0].name + suffix))
+    make_folder(names[0].parent)
+    jobs = []
+    for source, name in zip(videos, names, strict=True):
+        video = None if no_video else name.with_name(name.name + suffix)
+        job = VideoJob(source, name, video, save_frames, {"video": str(source)} | settings)
+        job.check()
+        jobs.append(job)
+    return jobs
+
+
+def segment(
+    predictor: Predictor, job: VideoJob, source: FrameSource, stop: StopSignals
+) -> list[str]:
+    """Do one video, or go on with it, until its end or a signal; what was wrong with frames."""
+    window, threshold = int(job.settings["window"]), float(job.settings["threshold"])
+    overlap = int(job.settings["overlap"])
+    progress = progress_of(job, threshold, window)
+
+    def skip(problem: Problem) -> None:
+        if problem.message not in progress.skipped:  # it may have been read before
+            progress.skipped.append(problem.message)
+
+    tracking = predictor.tracking(window=window, overlap=overlap, linker=progress.linker)
+    frames = source.frames(skip, progress.start, progress.size)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    part, since = None, time.monotonic()
+    with Bar(*columns, TimeRemainingColumn()) as bar:
+        line = bar.add_task(job.name.name, total=source.count, completed=progress.done + 1)
+        for tracked in tracking(frames, progress.done):
+            part = part or PartWriter(job, tracked[0].index, source.rate)
+            for frame in tracked:
+                part.write(frame, draw_tracks(frame, predictor.metadata, threshold=threshold))
+                progress.recent.append(frame.index)
+                progress.size = progress.size or (frame.image.shape[0], frame.image.shape[1])
+            bar.update(line, completed=progress.done + 1)
+            full = len(part.rows) >= PART_FRAMES or time.monotonic() - since > PART_SECONDS
+            if full or stop.caught:
+                part.close(progress)
+                part, since = None, time.monotonic()
+            if stop.caught:
+                break
+    if part is not None:
+        part.close(progress)
+    if progress.done < 0:
+        raise DataError(f"{job.source}: has no frame that can be read; {progress.skipped}")
+    finish(job, predictor.metadata, rate=source.rate, complete=not stop.caught)
+    count = f" of {source.count}" if source.count else ""
+    how = "stopped; the same command goes on" if stop.caught else f"{len(progress.skipped)} skipped"
+    print(f"{job.tracks}: {progress.done + 1}{count} frames, {how}")
+    return progress.skipped
