@@ -121,6 +121,10 @@ class Datasets:
     TRAIN: list[str] = names()
     TEST: list[str] = names()
     CATALOGS: list[str] = names()
+    # whether training sets may have other classes than the first: those of its names are trained
+    MATCH_CLASSES: bool = False
+    # how much of the training each set of TRAIN is, in parts; []: as much as it has records
+    SHARES: list[float] = numbers(low=1e-6)
 
 
 @dataclass

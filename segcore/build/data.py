@@ -14,6 +14,7 @@ from segcore.build.mappers import TARGETS
 from segcore.config import Config
 from segcore.contracts import Task
 from segcore.data.catalog import Catalog
+from segcore.data.class_match import matched
 from segcore.data.loader import TestLoader, train_loader
 from segcore.data.repeat_factors import repeat_factors
 from segcore.data.store import Records
@@ -60,10 +61,13 @@ def train_records(cfg: Config, task: Task, catalog: Catalog) -> Records:
     for name in cfg.DATASETS.TRAIN:
         metadata, records = catalog.metadata(name), catalog.read(name)
         if metadata.classes != first.classes:
-            raise ConfigError(
-                f"{metadata.name} and {first.name} have different classes; data sets that are"
-                " trained together need the same classes in the same order"
-            )
+            if not cfg.DATASETS.MATCH_CLASSES or task.needs == "labels":
+                raise ConfigError(
+                    f"{metadata.name} and {first.name} have different classes; data sets that are"
+                    " trained together need the same classes in the same order, or, for segments,"
+                    " DATASETS.MATCH_CLASSES true, which finds the first one's by name"
+                )
+            records = matched(records, metadata, first)
         _check_needs(cfg, task, records, metadata=metadata, first=first)
         parts.append(records)
     records = Records.join(parts)
@@ -149,11 +153,28 @@ def train_batches(
 
 
 def _repeats(cfg: Config, records: Records) -> np.ndarray | None:
-    loader = cfg.DATALOADER
+    """(N,) from 1: how often each record is seen in an epoch; None: all once."""
+    loader, factors = cfg.DATALOADER, _shared_out(cfg, records)
     if loader.SAMPLER_TRAIN == "TrainingSampler":
+        return factors
+    rare = repeat_factors(records, loader.REPEAT_THRESHOLD, square_root=loader.REPEAT_SQRT)
+    rare = np.ceil(rare) if loader.SAMPLER_TRAIN == "ClassBalancedDataset" else rare
+    return rare if factors is None else rare * factors
+
+
+def _shared_out(cfg: Config, records: Records) -> np.ndarray | None:
+    """(N,) from 1: so often that each training set has its share of DATASETS.SHARES."""
+    shares, names = np.array(cfg.DATASETS.SHARES), cfg.DATASETS.TRAIN
+    if not len(shares):
         return None
-    factors = repeat_factors(records, loader.REPEAT_THRESHOLD, square_root=loader.REPEAT_SQRT)
-    return np.ceil(factors) if loader.SAMPLER_TRAIN == "ClassBalancedDataset" else factors
+    counts = np.bincount(records.part, minlength=len(names))
+    if len(shares) != len(names) or not counts.all():
+        raise ConfigError(
+            f"DATASETS.SHARES is {cfg.DATASETS.SHARES}, DATASETS.TRAIN has {len(names)} sets of"
+            f" {counts.tolist()} records; expected a number for each set, none of them empty"
+        )
+    each = shares / counts
+    return (each / each.min())[records.part]
 
 
 def test_batches(

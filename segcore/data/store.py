@@ -27,6 +27,7 @@ class Records(Sequence[Record]):
     sizes: np.ndarray  # (N, 2) int32 height and width
     usable: np.ndarray  # (N,) bool: there is something to train on, crowds do not count
     frames: np.ndarray  # (N,) int32 how many each has: 1 for a still
+    part: np.ndarray  # (N,) int32 which of the joined data sets each is from
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         buffer, ends = bytearray(), [0]
@@ -45,10 +46,11 @@ class Records(Sequence[Record]):
         self.sizes = np.asarray(sizes, np.int32).reshape(-1, 2)
         self.usable = np.asarray(usable, bool)
         self.frames = np.asarray(frames, np.int32)
+        self.part = np.zeros(len(frames), np.int32)
 
     def take(self, which: np.ndarray) -> Records:
         """Some of them, by index or (N,) bool, in the same buffer."""
-        columns = (self._spans, self.sizes, self.usable, self.frames)
+        columns = (self._spans, self.sizes, self.usable, self.frames, self.part)
         return _with(self._buffer, *(column[which] for column in columns))
 
     @staticmethod
@@ -63,6 +65,7 @@ class Records(Sequence[Record]):
             np.concatenate([p.sizes for p in parts]),
             np.concatenate([p.usable for p in parts]),
             np.concatenate([p.frames for p in parts]),
+            np.repeat(np.arange(len(parts), dtype=np.int32), [len(p) for p in parts]),
         )
 
     def classes(self) -> Iterator[set[int]]:
@@ -103,10 +106,11 @@ def _with(
     sizes: np.ndarray,
     usable: np.ndarray,
     frames: np.ndarray,
+    part: np.ndarray,
 ) -> Records:
     records = Records()
     records._buffer, records._spans = buffer, spans
-    records.sizes, records.usable, records.frames = sizes, usable, frames
+    records.sizes, records.usable, records.frames, records.part = sizes, usable, frames, part
     return records
 
 

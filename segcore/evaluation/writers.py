@@ -45,9 +45,7 @@ def tracks_json(result: Result, video_id: int | str, metadata: Metadata) -> list
             "video_id": video_id,
             "score": score,
             "category_id": metadata.dataset_ids[label],
-            "segmentations": [
-                {"size": rle["size"], "counts": bytes(rle["counts"]).decode()} for rle in track
-            ],
+            "segmentations": [masks.to_text(rle) for rle in track],
         }
         for score, label, track in rows
     ]
