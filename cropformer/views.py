@@ -20,6 +20,9 @@ class CropViews:
 
     Args:
         sizes: shorter edges to draw from in training, one for all views.
+        max_size: longest edge in training, and of windows at test time.
+        min_size_test: shorter edge of all views at test time.
+        max_size_test: longest edge of the whole image there.
         crop, stride: of a window, as shares of each side.
         num_train: crops drawn in training.
         num_test: windows taken at test time, at most; 0: the whole image alone.
@@ -63,11 +66,17 @@ class CropViews:
         return padded_sample(_images(views), boxes, _targets(labels, shapes, views), record)
 
     def test(self, image: np.ndarray, record: Record) -> Sample:
-        """The image and every window, without targets; also for images that have no record."""
+        """The image and every window, without targets; also for images that have no record.
+
+        Windows have the cap of training, the image alone that of the test: so does the published
+        mapper, by which the published numbers were made. (The same authors' demo has the cap of
+        the test for both.)
+        """
         windows = crop_windows(record.size, self.crop, self.stride)[: self.num_test]
         boxes = [whole_box(record), *windows]
+        caps = [self.max_size_test, *(self.max_size for _ in windows)]
         example, edge = Example.whole(image), self.min_size_test
-        views = [self._view(example, box, edge, self.max_size_test) for box in boxes]
+        views = [self._view(example, b, edge, cap) for b, cap in zip(boxes, caps, strict=True)]
         return padded_sample(_images(views), boxes, None, record)
 
     def _view(self, example: Example, box: Box, edge: int, longest: int) -> Example:

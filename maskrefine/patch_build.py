@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from maskrefine.hrnet import VARIANTS, PatchNetwork
 from maskrefine.patch_data import CoarseMask, PatchViews, PredictedMasks, any_patch, degraded_truth
@@ -17,6 +16,7 @@ from segcore.contracts import Task
 from segcore.data.store import Records
 from segcore.predictions.read import read_predictions
 from segcore.structures import Metadata
+from segcore.user_path import user_path
 
 
 def patch_classes(cfg: Config) -> Metadata:
@@ -49,7 +49,7 @@ def coarse_masks(cfg: Config, metadata: Metadata) -> CoarseMask:
     sets = catalog(cfg)
     records = Records.join([sets.read(name) for name in cfg.DATASETS.TRAIN])
     instances = match_instances(
-        read_predictions(Path(bpr.PREDICTIONS).expanduser()), records, metadata, min_iou=bpr.MIN_IOU
+        read_predictions(user_path(bpr.PREDICTIONS)), records, metadata, min_iou=bpr.MIN_IOU
     )
     if bpr.SAMPLE_INSTANCES:
         instances = sample_instances(instances, bpr.SAMPLE_INSTANCES)

@@ -176,7 +176,7 @@ def _begin(workplace: Path, settings: dict[str, Any]) -> None:
         write_json(file, settings)
         return
     try:
-        noted = json.loads(file.read_text())
+        noted = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{file}: cannot be read ({error}); remove {workplace}") from None
     differing = [k for k, value in settings.items() if noted.get(k) != value]

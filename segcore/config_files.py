@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import yaml
 
 from segcore.errors import ConfigError
+from segcore.user_path import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def read_files(path: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[Path,
     Args:
         above: the files that name it as their base.
     """
-    path = path.expanduser().resolve()
+    path = user_path(path).resolve()
     if path in above:
         raise ConfigError(f"{path}: _BASE_ comes back to itself: {' -> '.join(map(str, above))}")
     values = _read(path, above)
@@ -73,7 +74,7 @@ def read_files(path: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[Path,
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise ConfigError(f"{path}: _BASE_ is {bases!r}; expected a file name or a list of them")
     for base in bases:
-        yield from read_files(path.parent / Path(base).expanduser(), (*above, path))
+        yield from read_files(path.parent / user_path(base), (*above, path))
     yield path, values
 
 

@@ -9,6 +9,7 @@ import difflib
 from pathlib import Path
 
 from segcore.errors import ConfigError
+from segcore.user_path import user_path
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -31,7 +32,7 @@ def config_file(name: str | Path) -> Path:
             of it may be written, ".yaml" behind it may be left out). A file of one's own goes
             first. ConfigError for a relative path that is neither.
     """
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.is_file() or path.is_absolute():
         return path
     folder, known = shipped("configs"), path.as_posix().removeprefix("configs/")

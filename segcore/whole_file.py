@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from segcore.file_names import LONGEST, short_name
+
 
 @contextmanager
 def whole_file(path: Path, mode: Literal["w", "wb"] = "wb") -> Iterator[IO[Any]]:
@@ -17,11 +19,12 @@ def whole_file(path: Path, mode: Literal["w", "wb"] = "wb") -> Iterator[IO[Any]]
     An error leaves the old file as it was, and no temporary one.
 
     Args:
-        path: its folders are made. The temporary file lies beside it, its name with ".tmp" added.
+        path: its folders are made. The temporary file lies beside it, its name with ".tmp" added,
+            shortened where it would be too long.
         mode: "w" for text, in UTF-8; "wb" for bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(short_name(path.name, LONGEST - 4) + ".tmp")
     try:
         with temporary.open(mode, encoding="utf-8" if mode == "w" else None) as stream:
             yield stream

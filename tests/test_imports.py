@@ -15,22 +15,24 @@ MAY_IMPORT = {  # the packages; segcore/cli, tools/ and train_net.py stand above
 }
 TOP = ("segcore.cli", "tools", "train_net")
 GROUND = {
-    *("contracts", "errors", "image_file", "import_path", "label_files", "labels", "masks"),
-    *("segment_rle", "shipped", "structures", "whole_file"),
+    *("contracts", "errors", "file_names", "image_file", "import_path", "label_files", "labels"),
+    *("masks", "segment_rle", "shipped", "structures", "user_path", "whole_file"),
 }
 INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "errors": set(),
-    "shipped": {"errors"},
+    "shipped": {"errors", "user_path"},
+    "user_path": set(),
+    "file_names": set(),
     "structures": set(),
     "keys": {"errors"},
     "schema": {"keys"},
     "import_path": {"errors"},
     "architectures": {"errors", "import_path", "keys", "schema"},
-    "config_files": {"errors"},
-    "whole_file": set(),
+    "config_files": {"errors", "user_path"},
+    "whole_file": {"file_names"},
     "config": {
         *("architectures", "config_files", "errors", "import_path", "keys", "schema"),
-        *("shipped", "whole_file"),
+        *("shipped", "user_path", "whole_file"),
     },
     "contracts": {"structures", "errors"},
     "image_file": set(),

@@ -22,18 +22,19 @@ from segcore.engine.launch import Fabric
 from segcore.errors import ConfigError, DataError
 from segcore.import_path import import_from
 from segcore.structures import Batch, Metadata
+from segcore.user_path import user_path
 
 logger = logging.getLogger(__name__)
 
 
 def data_root() -> Path:
     """DETECTRON2_DATASETS, or ./datasets."""
-    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
+    return user_path(os.environ.get("DETECTRON2_DATASETS", "datasets"))
 
 
 def catalog(cfg: Config) -> Catalog:
     """All data sets, those of the user's own catalogue files included; made once and handed on."""
-    return Catalog(data_root(), [Path(path).expanduser() for path in cfg.DATASETS.CATALOGS])
+    return Catalog(data_root(), [user_path(path) for path in cfg.DATASETS.CATALOGS])
 
 
 def train_metadata(cfg: Config, catalog: Catalog) -> Metadata:

@@ -139,7 +139,7 @@ def write_annotations(path: Path, images: int, segments: int) -> None:
         for i in range(images)
     ]
     categories = [{"id": k, "name": f"class {k}"} for k in range(1, 81)]
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         file.write(f'{{"images": {json.dumps(listed)}, "categories": {json.dumps(categories)},')
         file.write(' "annotations": [')
         for i, entry in enumerate(entries(images, segments)):

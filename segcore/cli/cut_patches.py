@@ -33,10 +33,10 @@ def main(
         bar = progress.add_task("", total=None)
         patches = write_training_data(
             "bpr",
-            output.expanduser(),
+            output,
             records,
             metadata,
-            predictions=predictions and predictions.expanduser(),
+            predictions=predictions,
             min_iou=min_iou or None,
             count=count,
             iou_threshold=iou_threshold,

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from segcore.build import data, evaluators
 from segcore.build.refine import build_refined_inference
 from segcore.build.task import load_task
-from segcore.cli.launched import launched
+from segcore.cli.launched import alone_in_output, launched
 from segcore.config import Config
 from segcore.contracts import Task
 from segcore.data.catalog import Catalog
@@ -23,6 +24,7 @@ from segcore.errors import ConfigError
 from segcore.evaluation.predictions import Predictions
 from segcore.evaluation.table import format_table
 from segcore.evaluation.writers import write_json
+from segcore.file_names import short_name
 from segcore.structures import Batch, Result
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,13 @@ def main(*, config_file: str | None, opts: Sequence[str], resume: bool, **machin
     cfg, fabric, _ = launched(config_file, opts, machines)
     if not cfg.DATASETS.TEST:
         raise ConfigError("DATASETS.TEST is empty; name a data set to evaluate on")
+    with alone_in_output(cfg, fabric):
+        evaluate_checkpoint(cfg, fabric, resume=resume)
+    return 0
+
+
+def evaluate_checkpoint(cfg: Config, fabric: Fabric, *, resume: bool) -> None:
+    """`main`, once the ranks are launched."""
     checkpoint = from_first_rank(lambda: _checkpoint(cfg, resume), fabric)
     catalog = data.catalog(cfg)
     task = load_task(cfg, checkpoint, device=fabric.device)
@@ -49,7 +58,6 @@ def main(*, config_file: str | None, opts: Sequence[str], resume: bool, **machin
         evaluate_all(
             cfg, task, catalog, fabric, write=True, infer=refined, folder="inference_refined"
         )
-    return 0
 
 
 def _checkpoint(cfg: Config, resume: bool) -> dict[str, Any]:
@@ -82,7 +90,7 @@ def evaluate_all(
     for name in cfg.DATASETS.TEST:
         metadata = data.test_metadata(task, catalog, name)
         loader = data.test_batches(cfg, task, catalog, name, fabric)
-        place = Path(cfg.OUTPUT_DIR) / folder / name.replace("/", "_").strip("._")
+        place = Path(cfg.OUTPUT_DIR) / folder / folder_of(name, cfg.DATASETS.TEST)
         shown = metadata.as_entities() if "entity" in task.makes else metadata
         predictions = Predictions(place, shown, fabric.global_rank) if write else None
         asked = evaluators.build_evaluators(task, catalog, metadata)
@@ -102,6 +110,13 @@ def evaluate_all(
         several = len(cfg.DATASETS.TEST) > 1
         results |= {f"{name}/{k}" if several else k: v for k, v in metrics.items()}
     return results
+
+
+def folder_of(name: str, names: Sequence[str]) -> str:
+    """What the folder of a test set is called: like it, unlike those of all others."""
+    called = {other: short_name(other.replace("/", "_").strip("._")) for other in names}
+    alike = sum(called[other] == called[name] for other in dict.fromkeys(names)) > 1
+    return f"{called[name]}-{crc32(name.encode()):08x}" if alike else called[name]
 
 
 def report(name: str, metrics: dict[str, float], file: Path, *, needed: bool) -> None:

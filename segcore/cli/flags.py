@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -13,10 +15,21 @@ from typing import Any, NoReturn
 import click
 
 from segcore.errors import NonFiniteError, UserError
+from segcore.user_path import user_path
 
 Command = Callable[..., None]
 FREE = {"ignore_unknown_options": True}  # a value may begin with "-", as in SIZE_DIVISIBILITY -1
-FILE = click.Path(path_type=Path)
+
+
+class UserPath(click.Path):
+    """A path; "~" is the home also where no shell has replaced it, as in --output=~/results."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        """As click does it."""
+        return user_path(os.fsdecode(super().convert(value, param, ctx)))
+
+
+FILE = UserPath()
 
 
 class ManyWords(click.Command):
@@ -49,6 +62,7 @@ def run(module: str, *, needs_config: bool = False, **given: Any) -> NoReturn:
         given |= split_words(given.pop("config_file"), given.pop("words"))
         if needs_config and given["config_file"] is None:
             raise click.UsageError("Missing CONFIG: a YAML file, or the name of one.")
+    accept_any_console()
     sys.path.append(str(Path.cwd()))  # last: a config may name parts of one's own by import path
     try:
         sys.exit(import_module(module).main(**given))
@@ -56,6 +70,13 @@ def run(module: str, *, needs_config: bool = False, **given: Any) -> NoReturn:
         sys.exit(f"error: {problem}")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+
+
+def accept_any_console() -> None:
+    """Signs that a console's encoding lacks are written as \\u53e3, where Python would give up."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def split_words(config_file: str | None, words: tuple[str, ...]) -> dict[str, Any]:
@@ -87,7 +108,9 @@ def takes_machines(command: Command) -> Command:
         click.option("--dist-url", default="", help="tcp://host:port of machine 0"),
         click.option("--machine-rank", type=int, default=0, show_default=True),
         click.option("--num-machines", type=int, default=1, show_default=True),
-        click.option("--num-gpus", type=int, default=1, help="processes on this machine"),
+        click.option(
+            "--num-gpus", type=click.IntRange(0), default=1, help="processes here; 0: the CPU"
+        ),
         click.option("--resume", is_flag=True, help="from the last checkpoint in OUTPUT_DIR"),
     ):
         command = option(command)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segcore.errors import DataError
+from segcore.file_names import short_name
+from segcore.user_path import user_path
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 ENDINGS = (".json", ".png", "_panoptic.png", "_entities.png", "_semantic.png")
@@ -39,7 +41,8 @@ class Photo:
         full = inside.with_name("_".join(filter(None, (file.stem, file.suffix[1:]))))
         root = Path(os.path.abspath(self.root))
         below = file.relative_to(file.anchor).with_name(full.name)
-        return [inside.with_name(file.stem), full, root.name / full, below]
+        names = (inside.with_name(file.stem), full, root.name / full, below)
+        return [name.with_name(short_name(name.name)) for name in names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def find_images(inputs: list[str], output: Path) -> list[Photo]:
     photos: dict[Path, Photo] = {}
     results = output.resolve()
     for text in inputs:
-        root = path = Path(text).expanduser()
+        root = path = user_path(text)
         if path.is_file():
             photos.setdefault(Photo(path, path.parent).identity, Photo(path, path.parent))
             continue
@@ -108,7 +111,7 @@ def refuse_overwriting(photos: list[Photo], output: Path) -> None:
 def holder(file: Path) -> Path | None:
     """The image whose results a JSON file holds; the file itself if it is not one of ours."""
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError:

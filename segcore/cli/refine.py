@@ -15,6 +15,7 @@ from segcore.data.store import Records
 from segcore.engine.device import choose_device
 from segcore.engine.launch import DTYPES, choose_precision
 from segcore.engine.memory import keep_freed_memory
+from segcore.user_path import user_path
 
 
 def main(
@@ -40,8 +41,8 @@ def main(
         done = refine_files(
             "bpr",
             weights,
-            predictions.expanduser(),
-            output.expanduser(),
+            predictions,
+            output,
             images=images_of(images, catalogs),
             device=choose_device(device),
             iou_threshold=iou_threshold,
@@ -63,6 +64,6 @@ def images_of(images: str | None, catalogs: Sequence[Path]) -> Path | Records | 
     """A folder, or the records of a data set, where either is named."""
     if images is None:
         return None
-    if (folder := Path(images).expanduser()).is_dir():
+    if (folder := user_path(images)).is_dir():
         return folder
     return Catalog(data_root(), list(catalogs)).read(images)

@@ -13,7 +13,7 @@ from typing import Any
 from segcore.build import data, evaluators, solver
 from segcore.build.task import build_task
 from segcore.cli.evaluate import evaluate_all
-from segcore.cli.launched import launched
+from segcore.cli.launched import alone_in_output, launched
 from segcore.config import Config, save_config, to_dict
 from segcore.contracts import Task
 from segcore.data.catalog import Catalog
@@ -32,6 +32,12 @@ logger = logging.getLogger(__name__)
 def main(*, config_file: str | None, opts: Sequence[str], resume: bool, **machines: Any) -> int:
     """Train on DATASETS.TRAIN, then evaluate; 128 + a signal's number where one ended it."""
     cfg, fabric, seed = launched(config_file, opts, machines)
+    with alone_in_output(cfg, fabric):
+        return train(cfg, fabric, seed, resume=resume)
+
+
+def train(cfg: Config, fabric: Fabric, seed: int, *, resume: bool) -> int:
+    """`main`, once the ranks are launched."""
     catalog = data.catalog(cfg)
     trained = data.train_metadata(cfg, catalog)
     task = build_task(cfg, trained)

@@ -32,6 +32,7 @@ from segcore.errors import DataError
 from segcore.import_path import is_import_path
 from segcore.shipped import shipped
 from segcore.structures import Metadata
+from segcore.user_path import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -178,7 +179,7 @@ def _paths(where: str, paths: Any, start: Path) -> dict[str, Path]:
         raise DataError(f"{where} needs `images` and `annotations`; it is {paths}")
     if wrong := [v for v in paths.values() if not isinstance(v, str) or not v]:
         raise DataError(f"{where} has {wrong[0]!r} where a path is expected")
-    return {key: start / Path(value).expanduser() for key, value in paths.items()}
+    return {key: start / user_path(value) for key, value in paths.items()}
 
 
 def _entry_of(name: str, written: _Written) -> Entry:
@@ -213,7 +214,7 @@ def _entry_of_path(name: str) -> Entry:
             " catalogue, or the path of a COCO JSON or of a folder of label images"
         )
     format = stated or recognised(path)
-    folder = Path(images).expanduser() if images else format.images_beside(path)
+    folder = user_path(images) if images else format.images_beside(path)
     return Entry(name=name, format=format, source=Source(images=folder, annotations=path))
 
 
@@ -229,7 +230,7 @@ def _split(name: str) -> tuple[Path, str]:
     """Annotations and, behind an `@`, images; a path may have an `@` of its own."""
     places = [i for i, sign in enumerate(name) if sign == "@"]
     for end in (len(name), *places):
-        if (path := Path(name[:end]).expanduser()).exists():
+        if (path := user_path(name[:end])).exists():
             return path, name[end + 1 :]
     text, _, images = name.partition("@")
-    return Path(text).expanduser(), images
+    return user_path(text), images

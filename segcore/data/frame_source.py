@@ -17,6 +17,7 @@ from segcore.data.video_file import read_video, video_info
 from segcore.errors import DataError
 from segcore.image_file import is_companion
 from segcore.structures import Size, VideoFrame
+from segcore.user_path import user_path
 
 FRAME_RATE = Fraction(10)  # of folders, as the published demo writes them
 
@@ -76,7 +77,7 @@ def frame_source(
             )
         count = len(given) if isinstance(given, list | tuple | np.ndarray) else None
         return FrameSource("frames", count, rate, _Given(given, pixels_of))
-    path = Path(given).expanduser()
+    path = user_path(given)
     if path.is_dir():
         files = frame_files(path)
         return FrameSource(str(path), len(files), rate, _Given(files, _read_image))

@@ -18,6 +18,7 @@ from segcore.data.zip_files import ZIP_ERRORS, read_zipped, zip_of
 from segcore.errors import ConfigError, DataError
 from segcore.image_file import CANNOT_READ, IMAGE_ERRORS, LIMIT, present, reason
 from segcore.structures import Size
+from segcore.user_path import user_path
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ def read_image(path: Path | str) -> np.ndarray:
 
     A path below a zip file (`images.zip/name.jpg`) is read in place.
     """
-    path = Path(path)
+    path = user_path(path)
     try:
         with _opened(path) as source, Image.open(source) as image:
             return rgb_of(image, str(path))

@@ -106,7 +106,8 @@ class Checkpoints:
         anew in their place would be no resume.
         """
         pointer = self.folder / "last_checkpoint"
-        newest = pointer.read_text().strip().removesuffix(".pth") if pointer.exists() else ""
+        text = pointer.read_text(encoding="utf-8") if pointer.exists() else ""
+        newest = text.strip().removesuffix(".pth")
         named = [self.folder / f"{newest}.pth"] if newest else []
         older = self._until(newest) if newest else self.numbered()
         tried = list(dict.fromkeys([*named, *reversed(older)]))

@@ -29,13 +29,13 @@ def choose_device(name: str) -> torch.device:
     """
     if name in ("", "auto"):
         return torch.device("cuda" if gpu_count() else "cpu")
-    if name.startswith("cuda") and not gpu_count():
-        logger.warning("MODEL.DEVICE is %s but there is no CUDA here: using the CPU", name)
-        return torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:  # no such word
         raise _refusal(name, error) from None
+    if device.type == "cuda" and not gpu_count():
+        logger.warning("MODEL.DEVICE is %s but there is no CUDA here: using the CPU", name)
+        return torch.device("cpu")
     if device.type not in KINDS:
         raise _refusal(name, f"no model was ever tried on {device.type}")
     if device.type == "cuda" and (device.index or 0) >= gpu_count():

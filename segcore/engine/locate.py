@@ -16,6 +16,8 @@ from segcore.engine.download import Patience, by_hand, fetch
 from segcore.engine.published_weights import address, address_of, group_of, hub, is_repository
 from segcore.engine.transfer import MissingFileError
 from segcore.errors import WeightsError
+from segcore.file_names import short_name
+from segcore.user_path import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ def locate(path: str) -> Path:
         return _in_repository(path)
     if "://" in path:
         return _fetched(path, address(path))
-    file = Path(path).expanduser()
+    file = user_path(path)
     if file.is_dir():
         return _in_folder(file)
     bare = file.name == path  # in a path that was mistyped, the name alone says little
@@ -79,7 +81,7 @@ def read_index(file: Path) -> dict[str, str]:
 
 def _cache() -> Path:
     """Where fetched weights are kept."""
-    return Path(os.environ.get("SEGCORE_WEIGHTS") or Path.home() / ".cache" / "segcore")
+    return user_path(os.environ.get("SEGCORE_WEIGHTS") or Path.home() / ".cache" / "segcore")
 
 
 def _in_package(path: str) -> Path:
@@ -133,7 +135,7 @@ def _place(url: str) -> Path:
     folders = [part for part in unquote(parts.path).split("/") if part not in ("", ".", "..")]
     place = _cache().joinpath(host, *folders)
     mark = f"{crc32(parts.query.encode()):08x}-" if parts.query else ""
-    return place.with_name(mark + place.name)
+    return place.with_name(short_name(mark + place.name))
 
 
 def _one(path: str, url: str) -> Path:

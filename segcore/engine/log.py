@@ -46,7 +46,7 @@ def set_up(folder: Path | None, rank: int = 0) -> None:
     if folder is not None and rank == 0:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            handlers.append(logging.FileHandler(folder / "log.txt"))
+            handlers.append(logging.FileHandler(folder / "log.txt", encoding="utf-8"))
         except OSError as error:
             raise ConfigError(
                 f"OUTPUT_DIR {folder}: cannot be written ({error}); expected a folder, or the name"
@@ -147,7 +147,7 @@ class RunLog:
         """One line of metrics.json, and the same numbers for TensorBoard."""
         plain = {k: v if math.isfinite(v) else None for k, v in entry.items()}
         try:
-            with self.file.open("a") as stream:
+            with self.file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(plain) + "\n")
             for name, value in entry.items():
                 if name != "iteration":

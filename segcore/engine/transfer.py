@@ -115,7 +115,9 @@ class Transfer:
             if response.headers.get_content_type() == "text/html":
                 raise WeightsError(f"{self.url}: a web page came instead of the file")
             if not start:
-                self.note.write_text(json.dumps({"url": self.url, "version": theirs}))
+                self.note.write_text(
+                    json.dumps({"url": self.url, "version": theirs}), encoding="utf-8"
+                )
             self._copy(response, start, total)
         if total is not None and self.have() < total:
             raise ConnectionError(f"broken off after {self.have()} of {total} bytes")
@@ -123,7 +125,7 @@ class Transfer:
     def _version(self) -> str:
         """Of the half file; "" where there is none that could be gone on with."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            note = json.loads(self.note.read_text())
+            note = json.loads(self.note.read_text(encoding="utf-8"))
             if note["url"] == self.url and self.have():
                 return str(note["version"])
         return ""

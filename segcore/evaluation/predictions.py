@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from segcore.errors import DataError
-from segcore.evaluation.writers import coco_json, panoptic_png, tracks_json, write_png
+from segcore.evaluation.writers import (
+    coco_json,
+    json_text,
+    panoptic_png,
+    tracks_json,
+    write_png,
+)
+from segcore.file_names import short_name
 from segcore.structures import Metadata, Record, Result
 from segcore.whole_file import whole_file
 
@@ -81,13 +88,15 @@ class Predictions:
         Another rank may have an image of the same name; a small file says who was first.
         """
         image = str(record.frames[0].file)
-        for name in _names(record):
+        for long in _names(record):
+            folders, _, last = long.rpartition("/")
+            name = f"{folders}/{short_name(last)}" if folders else short_name(last)
             claim = self.folder / NAMES / f"{name}.txt"
             claim.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError), claim.open("x") as file:
-                file.write(image)
+            with contextlib.suppress(FileExistsError), claim.open("xb") as file:
+                file.write(os.fsencode(image))
                 return name
-            if claim.read_text() == image:
+            if claim.read_bytes() == os.fsencode(image):
                 return name
         raise DataError(f"{image}: is listed twice; its results would overwrite each other")
 
@@ -96,8 +105,8 @@ class Predictions:
 
     def _write(self, name: str, rows: list[dict[str, Any]]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._part(name, self.rank).open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+        with self._part(name, self.rank).open("a", encoding="utf-8") as file:
+            file.writelines(json_text(row) + "\n" for row in rows)
 
 
 def _names(record: Record) -> Iterator[str]:
@@ -113,5 +122,5 @@ def _names(record: Record) -> Iterator[str]:
 
 def _lines(parts: list[Path]) -> Iterator[str]:
     for part in parts:
-        with part.open() as file:
+        with part.open(encoding="utf-8") as file:
             yield from (line.rstrip("\n") for line in file)

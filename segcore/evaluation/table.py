@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 
 from rich.console import Console
 from rich.table import Table
@@ -13,8 +14,12 @@ PER_ROW = 10  # overall numbers that fit
 
 
 def format_table(results: dict[str, float], title: str = "") -> str:
-    """Overall numbers first, classes below, side by side as far as they fit: plain text."""
-    console = Console(width=WIDTH, file=io.StringIO(), markup=False, emoji=False, highlight=False)
+    """Overall numbers first, classes below, side by side as far as they fit: plain text.
+
+    Its lines are of signs that the console has.
+    """
+    nowhere = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8")
+    console = Console(width=WIDTH, file=nowhere, markup=False, emoji=False, highlight=False)
     with console.capture() as capture:
         overall = [(name, value) for name, value in results.items() if "-" not in name]
         for start in range(0, len(overall), PER_ROW):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +79,26 @@ def id_png(panoptic: Panoptic) -> np.ndarray:
     return np.ascontiguousarray(ids.astype("<u4")).view(np.uint8).reshape(*ids.shape, 4)
 
 
+def json_text(content: object) -> str:
+    """JSON that every program reads: a number that is none or infinite is null."""
+    try:
+        return json.dumps(content, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(content), allow_nan=False)
+
+
+def _finite(content: object) -> object:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {_finite(key): _finite(value) for key, value in content.items()}
+    return [_finite(x) for x in content] if isinstance(content, list | tuple) else content
+
+
 def write_json(path: Path, content: object) -> None:
     """Write the whole file or none."""
     with whole_file(path, "w") as stream:
-        stream.write(json.dumps(content))
+        stream.write(json_text(content))
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from segcore import masks as mask_io
 from segcore.errors import DataError
 from segcore.evaluation.writers import write_png
+from segcore.file_names import short_name
 from segcore.labels import read_png
 from segcore.predictions.image_predictions import ImageId, ImagePredictions, Predictions
 from segcore.whole_file import whole_file
@@ -61,7 +62,7 @@ def write_cityscapes_image(output: Path, predictions: ImagePredictions) -> None:
     for i, (rle, label, score) in enumerate(
         zip(predictions.masks, predictions.categories, predictions.scores, strict=True)
     ):
-        name = f"{predictions.image}_{i}_{label}.png"
+        name = short_name(f"{predictions.image}_{i}_{label}") + ".png"
         write_png(output / name, mask_io.decode(rle).astype(np.uint8) * 255)
         lines.append(f"{name} {label} {score!r}\n")
     with whole_file(_at(output, predictions.image), "w") as file:
@@ -69,12 +70,12 @@ def write_cityscapes_image(output: Path, predictions: ImagePredictions) -> None:
 
 
 def _at(output: Path, image: ImageId) -> Path:
-    return output / f"{image}_leftImg8bit_pred.txt"
+    return output / f"{short_name(str(image))}_leftImg8bit_pred.txt"
 
 
 def _lines(file: Path) -> list[str]:
     try:
-        return [line for line in file.read_text().splitlines() if line.strip()]
+        return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (UnicodeDecodeError, OSError) as error:
         raise DataError(f"{file}: cannot be read as text: {error}") from None
 

@@ -12,6 +12,7 @@ from segcore.data.parsing.run_lengths import RleCheck, check_total
 from segcore.data.parsing.values import get, identity, listing, real, typed, whole
 from segcore.errors import DataError
 from segcore.evaluation.writers import write_json
+from segcore.file_names import short_name
 from segcore.predictions.image_predictions import ImageId, ImagePredictions, Predictions
 from segcore.structures import Rle, Size
 
@@ -49,7 +50,7 @@ def read_coco_results(path: Path) -> Predictions:
         for image, places in of_image.items():
             if not (file := part(output, image)).exists():
                 continue
-            for i, entry in zip(places, json.loads(file.read_text()), strict=True):
+            for i, entry in zip(places, json.loads(file.read_text(encoding="utf-8")), strict=True):
                 refined[i] = entry
         write_json(output, refined)
         shutil.rmtree(_parts(output))
@@ -66,7 +67,7 @@ def read_coco_results(path: Path) -> Predictions:
 
 
 def _parts(output: Path) -> Path:
-    return output.with_name(output.name + ".parts")
+    return output.with_name(short_name(output.name) + ".parts")
 
 
 def read_entries(path: Path) -> list[Any]:

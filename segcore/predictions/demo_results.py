@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from segcore.errors import DataError
 from segcore.evaluation.writers import write_json
 from segcore.predictions.coco_results import check_entry, predictions_of
 from segcore.predictions.image_predictions import ImageId, ImagePredictions, Predictions
+from segcore.user_path import user_path
 
 
 def demo_files(folder: Path) -> list[Path]:
@@ -76,6 +76,6 @@ def _picture(content: dict[str, Any], file: Path) -> Path | None:
     name = content.get("file_name")
     if not isinstance(name, str):
         return None
-    picture = Path(os.path.expanduser(name))
+    picture = user_path(name)
     beside = file.parent / picture.name
     return picture if picture.exists() or not beside.exists() else beside

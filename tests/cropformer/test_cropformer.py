@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from loading import load
+from PIL import Image
 
 from cropformer.build import build_crops, build_plain
 from cropformer.postprocess import EntityPostProcess
@@ -21,6 +22,7 @@ from segcore.config import load_config
 from segcore.evaluation.entity import EntityEvaluator
 from segcore.masks import decode
 from segcore.nn.layers import sine_code
+from segcore.predict import Predictor
 from segcore.structures import Batch, Frame, Metadata, Prediction, Record, Targets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -298,6 +300,28 @@ def test_any_size_and_number_of_crops(crops, size):
         (result,) = task.postprocess(task.model.eval()(batch.images, batch.sizes), batch)
     assert result.panoptic.map.shape == size
     assert len(result.instances.masks) == 8
+
+
+def test_windows_have_the_cap_of_training_at_test_time_too(tmp_path, shared_data):
+    """As the published mapper has it, in evaluation and in Predictor; a held-out photograph."""
+    path = shared_data / "coco_panoptic_200/annotations/panoptic_val2017.json"
+    record = load(str(path))[1][7]
+    photo = Image.open(record.frames[0].file).convert("RGB")
+    wide = photo.resize((900, 120))
+    wide.save(tmp_path / "wide.png")
+    caps = ["INPUT.MIN_SIZE_TEST", "64", "INPUT.MAX_SIZE_TEST", "128", "INPUT.MAX_SIZE_TRAIN"]
+    narrow = ["ENTITY.FUSE_ENC_HIDDIEN_DIM", "32", "MODEL.DEVICE", "cpu"]
+    small = ["tiny/panoptic_tiny.yaml", "", [*CROPS, *caps, "256", *narrow]]
+    predictor = Predictor(*small)
+    in_evaluation = predictor.task.views(
+        Record(1, (120, 900), (Frame(tmp_path / "wide.png"),)), rng=None
+    )
+    for sample in (in_evaluation, predictor.sample(tmp_path / "wide.png")):
+        # (84, 630) -> (34.13, 256), rounded; with the other cap it would be (17, 128)
+        assert sample.sizes.tolist() == [[17, 128], *[[34, 256]] * 4]
+        wanted = wide.crop((0, 0, 630, 84)).resize((256, 34), Image.Resampling.BILINEAR)
+        window = sample.views[1, :, :34].permute(1, 2, 0).numpy()
+        assert np.array_equal(window, np.asarray(wanted))
 
 
 def test_training_on_objects_that_show_in_one_view_or_none(tmp_path, shared_data):

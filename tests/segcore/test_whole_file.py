@@ -44,3 +44,11 @@ def test_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
         stream.write("new")
     assert order == [("fsync", False)]
     assert path.exists()
+
+
+def test_the_longest_names_can_be_written(tmp_path):
+    for name in ("a" * 255, "口" * 85, "a" * 252):
+        with whole_file(tmp_path / name, "w") as stream:
+            stream.write("new")
+        assert (tmp_path / name).read_text() == "new"
+    assert len(list(tmp_path.iterdir())) == 3

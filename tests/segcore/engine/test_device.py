@@ -50,7 +50,9 @@ def test_the_cpu_takes_the_place_of_cuda_and_warns_once(no_gpus, caplog):
     assert caplog.text.count("MODEL.DEVICE is cuda:1 but there is no CUDA here") == 1
 
 
-@pytest.mark.parametrize("name", ["gpu", "cpu:x", "xpu:77", "meta", "CPU"])
+@pytest.mark.parametrize(
+    "name", ["gpu", "cpu:x", "xpu:77", "meta", "CPU", "cuda7", "cuda:x", "mps0"]
+)
 def test_unknown_devices_raise_in_training_too(no_gpus, name):
     for choose in (choose_device, lambda name: launch(device=name)):
         with pytest.raises(ConfigError, match=f"MODEL.DEVICE '{name}' .*expected cpu, cuda"):

@@ -1,6 +1,9 @@
 """Results as files and as tables."""
 
+import io
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +139,39 @@ def test_table_of_awkward_names_and_numbers():
     many = format_table({f"IoU-class {i}": float(i) for i in range(150)})
     assert all(f" {i}.00 " in many for i in range(150))
     assert many.count("\n") < 45
+
+
+def test_a_console_without_its_signs_has_a_table_of_plain_ones(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))
+    table = format_table({"AP": 50.0, "AP-Ärmel": 12.5, "AP-口": 7.0})
+    assert "| Ärmel |" in table
+    assert "口" in table  # for the log's file; the console writes it in its own signs
+    assert not set(table) - set("口Ä") - {chr(i) for i in range(128)}
+
+
+def test_numbers_that_are_none_are_null_in_json(tmp_path):
+    nan, inf = float("nan"), float("inf")
+    content = {"APl": nan, "list": [1.5, (inf, -inf)], "inner": {"x": np.float64("nan")}, "n": 1}
+    write_json(tmp_path / "a.json", content)
+    wanted = {"APl": None, "list": [1.5, [None, None]], "inner": {"x": None}, "n": 1}
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == wanted
+
+
+def test_predictions_of_long_names_are_shortened(coco, tmp_path):
+    metadata, records = coco
+    result = perturbed.result(records[0], metadata, np.random.default_rng(1))
+    written = Predictions(tmp_path, metadata)
+    names = ["口" * 80 + end for end in ("a", "b")]
+    for i, name in enumerate(names):
+        frame = replace(records[0].frames[0], file=Path("/photos") / f"{name}.png")
+        written(result, replace(records[0], id=i, frames=(frame,)))
+    written.join()
+    files = list((tmp_path / "predictions").iterdir())
+    assert len({file.name for file in files}) == 2
+    assert all(len(file.name.encode()) <= 255 and file.name.startswith("口" * 60) for file in files)
+    listed = json.loads((tmp_path / "predictions.json").read_text())["annotations"]
+    assert {x["file_name"] for x in listed} == {file.name for file in files}
 
 
 def test_predictions_of_two_ranks_become_one_set_of_files(coco, tmp_path):
