@@ -90,8 +90,10 @@ def predict(inputs: tuple[str, ...], videos: tuple[str, ...], **given: Any) -> N
     a model for clips, images through others, and their tracks are joined. Stopped half-way, the
     video so far can be played, and the same command goes on behind it.
     """
-    if bool(inputs) == bool(videos):
-        raise click.UsageError("Give either --input (images) or --video-input.")
+    if not inputs and not videos:
+        raise click.UsageError("Missing option '--input' (images) or '--video-input'.")
+    if inputs and videos:
+        raise click.UsageError("--input and --video-input exclude each other: run it once for each")
     names = ("window", "overlap", "fps", "save_frames", "no_video")
     of_videos = {name: given.pop(name) for name in names}
     if videos:

@@ -17,7 +17,15 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from segcore.cli.predict_files import ENDINGS, Job, at, find_images, plan, refuse_overwriting
+from segcore.cli.predict_files import (
+    ENDINGS,
+    Job,
+    at,
+    find_images,
+    make_folder,
+    plan,
+    refuse_overwriting,
+)
 from segcore.data.images import read_image
 from segcore.engine.memory import keep_freed_memory
 from segcore.errors import DataError
@@ -132,15 +140,6 @@ def batches(
                 batch = []
     if batch:
         yield batch
-
-
-def make_folder(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"--output {output}: cannot be a directory ({error.strerror}); name another one"
-        ) from None
 
 
 @contextmanager

@@ -63,6 +63,16 @@ def at(name: Path, ending: str) -> Path:
     return name.with_name(name.name + ending)
 
 
+def make_folder(output: Path) -> None:
+    """DataError where it is no directory and cannot be one."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"--output {output}: cannot be a directory ({error.strerror}); name another one"
+        ) from None
+
+
 def find_images(inputs: list[str], output: Path) -> list[Photo]:
     """All images named, in order, each once; what lies below the output is a result, not an image.
 

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from segcore.cli.predict import make_folder
+from segcore.cli.predict_files import make_folder
 from segcore.cli.video_output import (
     PartWriter,
     VideoJob,
