@@ -147,6 +147,27 @@ def cut_patches(**given: Any) -> None:
     run("segcore.cli.cut_patches", **given)
 
 
+@main.command(cls=ManyWords)
+@click.argument("name", metavar="SOURCE")
+@click.argument("output", type=FILE)
+@click.option("--to", "format", required=True, metavar="FORMAT", help="yolo, coco_instances ...")
+@click.option("--split", default="train", show_default=True, help="what SOURCE is called there")
+@click.option("--link", is_flag=True, help="images become symbolic links, no copies")
+@click.option("--catalogs", type=FILE, multiple=True, help="more catalogue files")
+def convert(**given: Any) -> None:
+    """Write a data set in another file format.
+
+    SOURCE is a name of the catalogue, or a path as DATASETS.TRAIN takes it; OUTPUT is a folder,
+    which may have other splits already. What FORMAT cannot hold is counted and named; faults of
+    SOURCE are, too, and what they spoil is left out (status 1). docs/formats.md has the formats.
+
+    \b
+    segcore convert my/train.json@my/images my/yolo --to yolo
+    segcore convert my/val.json@my/images my/yolo --to yolo --split val
+    """
+    run("segcore.cli.convert_data", **given)
+
+
 @main.command("convert-weights")
 @click.argument("kind", type=click.Choice(["swin", "torchvision", "timm", "official", "entity"]))
 @click.argument("source")

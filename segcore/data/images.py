@@ -62,7 +62,7 @@ def read_image(path: Path | str) -> np.ndarray:
     """
     path = user_path(path)
     try:
-        with _opened(path) as source, Image.open(source) as image:
+        with opened(path) as source, Image.open(source) as image:
             return rgb_of(image, str(path))
     except DataError:
         raise
@@ -121,7 +121,7 @@ def in_threads(read: Callable[[Path], T], files: list[Path], problem: Report) ->
 def image_size(path: Path) -> Size:
     """(height, width) from the file's head, as the image is to be seen."""
     try:
-        with _opened(path) as source, Image.open(source) as image:
+        with opened(path) as source, Image.open(source) as image:
             width, height = image.size
             # Pillow decodes a whole PNG to look for a turn behind its pixels, where nobody puts it
             headless = image.format == "PNG" and "exif" not in image.info
@@ -133,7 +133,7 @@ def image_size(path: Path) -> Size:
     return (width, height) if turned else (height, width)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def opened(path: Path) -> IO[bytes]:
     """The file's bytes, or those of the place in a zip file."""
     try:
         return path.open("rb")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from segcore import masks
 from segcore.data.folders import image_folder
 from segcore.data.formats.coco_file import (
     CocoFile,
@@ -23,13 +25,16 @@ from segcore.data.formats.coco_head import (
     images_beside,
     looks_like_json,
 )
-from segcore.data.formats.format import Format, Source
+from segcore.data.formats.coco_writing import categories, image_entry, numbered
+from segcore.data.formats.format import Format, Goal, Source
 from segcore.data.image_names import ImageFiles
 from segcore.data.parsing.run_lengths import BATCH, faults
 from segcore.data.parsing.shapes import is_compressed, shape_of
 from segcore.data.parsing.values import flag, get, real, typed, whole
 from segcore.errors import DataError
+from segcore.segment_rle import to_rle
 from segcore.structures import Frame, Metadata, Polygons, Record, Rle, Segment, Size
+from segcore.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -165,6 +170,35 @@ def _without(broken: set[int], record: Record) -> Record:
     return replace(record, frames=frames)
 
 
+def write(metadata: Metadata, records: Iterable[Record], goal: Goal) -> Path:
+    """`annotations/instances_<split>.json`: everything as it is."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image, record in numbered(records):
+        images.append(image_entry(image, record, goal))
+        for segment in record.frames[0].segments:
+            entry = _annotation(segment, record, metadata)
+            annotations.append({"id": len(annotations) + 1, "image_id": image, **entry})
+    path = goal.folder / "annotations" / f"instances_{goal.split}.json"
+    content = {"images": images, "annotations": annotations, "categories": categories(metadata)}
+    with whole_file(path, "w") as stream:
+        json.dump(content, stream)
+    return path
+
+
+def _annotation(segment: Segment, record: Record, metadata: Metadata) -> dict[str, Any]:
+    shape, rle = segment.shape, to_rle(segment, record.frames[0], record.size)
+    x0, y0, x1, y1 = masks.boxes([rle])[0].tolist()
+    polygons = isinstance(shape, Polygons)
+    return {
+        "category_id": metadata.dataset_ids[segment.category],
+        "segmentation": [list(ring) for ring in shape.rings] if polygons else masks.to_text(rle),
+        "area": int(masks.area([rle])[0]) if segment.area is None else segment.area,
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "iscrowd": int(segment.crowd),
+    }
+
+
 FORMAT = Format(
     name="coco_instances",
     read=read,
@@ -174,4 +208,5 @@ FORMAT = Format(
     annotated=lambda source: head_of(source.annotations).annotated,
     evaluators=("instance", "boundary"),
     first_id=1,
+    write=write,
 )

@@ -7,6 +7,7 @@ A format of one's own is a `Format` somewhere in one's own package; its import p
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,34 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """Where a data set is written.
+
+    Args:
+        folder: of the whole data set; the images of this split lie in `images` already.
+        split: "train", "val" ...; others of the same data set may be there.
+        lost: counts what the format cannot hold, by what it is.
+    """
+
+    folder: Path
+    split: str
+    lost: Counter[str] = field(default_factory=Counter[str])
+
+    @property
+    def images(self) -> Path:
+        """The folder of the split's images."""
+        return self.folder / "images" / self.split
+
+    def name(self, record: Record) -> str:
+        """An image by its path below `images`."""
+        return record.frames[0].file.relative_to(self.images).as_posix()
+
+    def stem(self, record: Record) -> str:
+        """The same without its suffix; no two images of a split share it."""
+        return Path(self.name(record)).with_suffix("").as_posix()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
     """A file format.
 
@@ -52,7 +81,8 @@ class Format:
         more: keys of further paths that a catalogue entry may have.
         first_id: of the classes in the files, where no list says it.
         things: whether objects are kept apart, where no list says it.
-        write: the inverse of `read`, into a folder; None: not offered.
+        write: the inverse of `read`, of stills whose segments are RLEs or polygons; returns the
+            path under which the split is read again. None: not offered.
     """
 
     name: str
@@ -65,7 +95,7 @@ class Format:
     more: tuple[str, ...] = ()
     first_id: int = 0
     things: bool = True
-    write: Callable[[Metadata, Iterable[Record], Path], None] | None = None
+    write: Callable[[Metadata, Iterable[Record], Goal], Path] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

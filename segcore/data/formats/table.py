@@ -16,6 +16,7 @@ FORMATS: dict[str, str] = {
     "youtube_vis": f"{FOLDER}.youtube_vis:FORMAT",
     "lvis": f"{FOLDER}.lvis:FORMAT",
     "coco_instances": f"{FOLDER}.coco_instances:FORMAT",
+    "yolo": f"{FOLDER}.yolo:FORMAT",
     "label_png": f"{FOLDER}.label_images:LABEL_PNG",
     "label_list": f"{FOLDER}.label_images:LABEL_LIST",
     "cityscapes_semantic": f"{FOLDER}.cityscapes:SEMANTIC",

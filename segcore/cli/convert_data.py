@@ -1,0 +1,43 @@
+"""A data set in another file format, and what was lost on the way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from segcore.build.data import data_root
+from segcore.cli.doctor import report_problems
+from segcore.data.catalog import Catalog
+from segcore.data.conversion import convert
+from segcore.data.doctor import Examination
+from segcore.data.formats.format import Goal
+from segcore.data.formats.table import all_formats
+from segcore.errors import ConfigError
+
+
+def main(
+    *, name: str, output: Path, format: str, split: str, link: bool, catalogs: Sequence[Path]
+) -> int:
+    """Convert; 1 where something is wrong with the source."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    written = {each.name: each for each in all_formats() if each.write is not None}
+    if format not in written:
+        raise ConfigError(f"--to {format}: cannot be written; there are {', '.join(written)}")
+    if not split or Path(split).name != split:
+        raise ConfigError(f"--split {split!r}: expected a word, such as train or val")
+    goal, faults = Goal(folder=output, split=split), Examination()
+    converted = convert(
+        Catalog(data_root(), catalogs),
+        name,
+        format=written[format],
+        goal=goal,
+        problem=faults.add,
+        link=link,
+    )
+    print(f"{converted.path}: {converted.images} images, {converted.segments} segments")
+    for what, count in goal.lost.most_common():
+        print(f"  lost: {count} {what}")
+    if faults.counts:
+        report_problems(faults)
+    return 1 if faults.counts else 0
