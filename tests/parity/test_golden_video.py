@@ -9,7 +9,6 @@ from mask2former.weights import to_official, to_ours
 from segcore.masks import area
 from segcore.predict import Predictor
 
-
 pytestmark = pytest.mark.slow  # 44 million drawn weights
 
 

@@ -1,6 +1,7 @@
 """Video files: what is written comes back, and damage is counted."""
 
 import shutil
+import struct
 import sys
 from fractions import Fraction
 
@@ -114,3 +115,22 @@ def test_without_the_extra_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ConfigError, match=r"pip install 'segcore\[video\]'"):
         video_info(tmp_path / "a.mp4")
+
+
+def test_a_video_is_turned_as_its_camera_says(tmp_path):
+    """A telephone held upright writes lying frames, and how to turn them."""
+    image = np.full((64, 96, 3), 100, np.uint8)
+    image[:20, :30] = RED  # top left, and top right when turned clockwise
+    path = write(tmp_path / "a.mp4", [image])
+    one, none = struct.pack(">i", 1 << 16), bytes(4)
+    lying = one + none * 3 + one + none * 3 + struct.pack(">i", 1 << 30)
+    upright = none + one + none + struct.pack(">i", -(1 << 16)) + lying[16:32].replace(one, none)
+    content = path.read_bytes()
+    start = content.index(lying, content.index(b"tkhd"))
+    turned = upright + lying[32:]
+    assert len(turned) == len(lying)
+    path.write_bytes(content[:start] + turned + content[start + len(lying) :])
+    (frame,) = read_video(path, raise_it)
+    assert frame.image.shape == (96, 64, 3)
+    assert abs(frame.image[5:25, -15:-5].astype(int) - RED).mean() < 10
+    assert abs(frame.image[5:25, 5:15].astype(int) - 100).mean() < 10
