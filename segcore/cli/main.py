@@ -84,7 +84,7 @@ def predict(inputs: tuple[str, ...], videos: tuple[str, ...], **given: Any) -> N
 
     photo.jpg becomes OUTPUT/photo.png and OUTPUT/photo.json, in the folders that it has below the
     input; two that would share a name get longer ones. Stopped half-way, it goes on where it was:
-    an image whose results are there is not done again.
+    an image whose results are there, by the same weights and settings, is not done again.
 
     clip.mp4 becomes OUTPUT/clip.mp4 and OUTPUT/clip.json, its tracks. Windows of frames go through
     a model for clips, images through others, and their tracks are joined. Stopped half-way, the

@@ -1,6 +1,7 @@
 """Segment images, globs and whole directories; write a picture and the results of each.
 
-Stopped half-way, it goes on where it was: an image whose results are there is not done again.
+Stopped half-way, it goes on where it was: an image whose results are there is not done again,
+unless other weights or settings have made them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from segcore.cli.made_by import MadeBy, made_by
 from segcore.cli.predict_files import (
     ENDINGS,
     Job,
@@ -24,9 +26,13 @@ from segcore.cli.predict_files import (
     find_images,
     make_folder,
     plan,
+    refuse_mixing,
     refuse_overwriting,
+    remove_results,
 )
+from segcore.config import load_config
 from segcore.data.images import read_image
+from segcore.engine.folder_lock import only_run_in
 from segcore.engine.memory import keep_freed_memory
 from segcore.errors import DataError
 from segcore.evaluation.writers import coco_json, id_png, panoptic_png, write_json, write_png
@@ -53,21 +59,35 @@ def main(
     photos = find_images(list(inputs), output)
     refuse_overwriting(photos, output)
     make_folder(output)
-    jobs = plan(photos, output)
-    left = [job for job in jobs if overwrite or not job.done]
-    if len(left) < len(jobs):
-        print(f"{len(jobs) - len(left)} of {len(jobs)} are done already; going on")
-    if not left:
-        print(f"nothing left to do in {output}")
-        return 0
     crops = [] if num_crops is None else ["ENTITY.CROP_SAMPLE_NUM_TEST", str(num_crops)]
-    keep_freed_memory()
-    predictor = Predictor(config_file, weights, [*crops, *opts], refine=refine)
-    skipped = segment(predictor, left, output, threshold=threshold, batch_size=batch_size)
+    cfg = load_config(config_file, [*crops, *opts])
+    weights = cfg.MODEL.WEIGHTS if weights is None else weights
+    refine = cfg.TEST.REFINE.WEIGHTS if refine is None else refine
+    now = made_by(cfg, weights, refine, threshold)
+    with only_run_in(output, "--output"):
+        jobs = plan(photos, output, now)
+        refuse_mixing(jobs, output, now)
+        left = [job for job in jobs if overwrite or not job.done]
+        say_what_is_there(jobs, left, output)
+        if not left:
+            return 0
+        keep_freed_memory()
+        predictor = Predictor(cfg, weights, refine=refine)
+        skipped = segment(predictor, left, output, now, batch_size)
     for message in skipped:
         print(f"skipped: {message}", file=sys.stderr)
     print(f"{len(left) - len(skipped)} images done, {len(skipped)} skipped; see {output}")
     return 1 if skipped else 0
+
+
+def say_what_is_there(jobs: list[Job], left: list[Job], output: Path) -> None:
+    if len(left) < len(jobs):
+        print(f"{len(jobs) - len(left)} of {len(jobs)} are done already; going on")
+    if not left:
+        print(f"nothing left to do in {output}")
+    if old := [job for job in left if job.old]:
+        keys = ", ".join(dict.fromkeys(key for job in old for key in job.old))
+        print(f"{len(old)} of {len(jobs)} were made with other {keys}: done anew")
 
 
 def confident(panoptic: Panoptic, threshold: float) -> Panoptic:
@@ -86,15 +106,17 @@ def write(
     image: Path,
     name: Path,
     metadata: Metadata,
-    threshold: float,
+    now: MadeBy,
 ) -> None:
     """Picture first, JSON last: where the JSON is, the image is done."""
+    threshold = now["confidence_threshold"]
     entities = metadata.classes == ("entity",) and result.panoptic is not None
     if entities and result.panoptic is not None:
         result = replace(result, panoptic=confident(result.panoptic, threshold))
     picture = draw(pixels, result, metadata, threshold=threshold)
     write_png(at(name, ".png"), picture)
-    content: dict[str, object] = {"file_name": str(image), "size": list(pixels.shape[:2])}
+    content: dict[str, object] = {"made_by": now}  # first, as `noted_in` reads it
+    content |= {"file_name": str(image), "size": list(pixels.shape[:2])}
     if result.panoptic is not None:
         png, segments = panoptic_png(result.panoptic, metadata)
         write_png(at(name, "_panoptic.png"), png)
@@ -159,7 +181,7 @@ def whole(name: Path) -> Iterator[None]:
 
 
 def segment(
-    predictor: Predictor, jobs: list[Job], output: Path, *, threshold: float, batch_size: int
+    predictor: Predictor, jobs: list[Job], output: Path, now: MadeBy, batch_size: int
 ) -> list[str]:
     """Do the jobs; returns what was wrong with images that were left out."""
     skipped: list[str] = []
@@ -173,10 +195,11 @@ def segment(
                 name = output / jobs[i].name
                 pixels = read_image(images[i])
                 result = predictor.refined(result, pixels)
+                remove_results(name)  # another model made other files
                 with whole(name):
                     write(
                         result, pixels, image=images[i], name=name, metadata=predictor.metadata,
-                        threshold=threshold,
+                        now=now,
                     )  # fmt: skip
             progress.advance(bar, len(batch))
     return skipped

@@ -10,9 +10,11 @@ import glob
 import json
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from segcore.cli.made_by import MadeBy, differing, noted_in
 from segcore.errors import DataError
 from segcore.file_names import short_name
 from segcore.user_path import user_path
@@ -51,7 +53,8 @@ class Job:
 
     photo: Photo
     name: Path  # below the output, without an ending
-    done: bool  # they are there
+    done: bool  # they are there, made by what would make them now
+    old: tuple[str, ...] = ()  # what those that are there were made by otherwise
 
     def files(self) -> set[Path]:
         """All that may be written for it."""
@@ -120,24 +123,44 @@ def refuse_overwriting(photos: list[Photo], output: Path) -> None:
 
 def holder(file: Path) -> Path | None:
     """The image whose results a JSON file holds; the file itself if it is not one of ours."""
+    content = _content(file)
+    if content is None:
+        return None
+    name = content.get("file_name")
+    return Path(os.path.abspath(name)) if isinstance(name, str) else file
+
+
+def _content(file: Path) -> dict[str, Any] | None:
+    """What a JSON file holds; {} where that is no object, None where there is no file."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError:
-        return file
-    name = content.get("file_name") if isinstance(content, dict) else None
-    return Path(os.path.abspath(name)) if isinstance(name, str) else file
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
-def finished(photos: list[Photo], output: Path) -> list[Job]:
-    """Images whose results are there, under whatever name."""
+def remove_results(name: Path) -> None:
+    """The JSON of an image, its picture, and the maps that the JSON names."""
+    content = _content(at(name, ".json")) or {}
+    maps = [part.get("file_name") for part in content.values() if isinstance(part, dict)]
+    known = {at(name, ending).name for ending in ENDINGS}
+    for file in [at(name, ".json").name, at(name, ".png").name, *maps]:
+        if file in known:
+            name.with_name(file).unlink(missing_ok=True)
+
+
+def finished(photos: list[Photo], output: Path, now: MadeBy) -> list[Job]:
+    """Images whose results are there, under whatever name, and whatever they were made by."""
     jobs: list[Job] = []
     taken: set[Path] = set()
     for photo in photos:
         for job in (Job(photo, name, done=True) for name in photo.names()):
-            if holder(output / at(job.name, ".json")) == photo.identity and not job.files() & taken:
-                jobs.append(job)
+            file = output / at(job.name, ".json")
+            if holder(file) == photo.identity and not job.files() & taken:
+                old = tuple(differing(noted_in(file), now))
+                jobs.append(replace(job, done=not old, old=old))
                 taken |= job.files()
                 break
     return jobs
@@ -151,9 +174,26 @@ def is_free(name: Path, output: Path) -> bool:
     return not any((output / at(name, ending)).exists() for ending in ENDINGS)
 
 
-def plan(photos: list[Photo], output: Path) -> list[Job]:
-    """Results stay where they are; others get the simplest name that nobody else has or wants."""
-    jobs = {job.photo: job for job in finished(photos, output)}
+def refuse_mixing(jobs: list[Job], output: Path, now: MadeBy) -> None:
+    """DataError where the output holds results of other images that something else has made."""
+    ours = {output / at(job.name, ".json") for job in jobs}
+    others = [file for file in output.rglob("*.json") if file not in ours]
+    old = {file: differing(noted, now) for file in others if (noted := noted_in(file))}
+    if mixed := [file for file, keys in old.items() if keys]:
+        keys = dict.fromkeys(key for file in mixed for key in old[file])
+        raise DataError(
+            f"--output {output}: holds results of {len(mixed)} other images, made with other"
+            f" {', '.join(keys)} (first: {min(mixed)}); name another --output, or remove them"
+        )
+
+
+def plan(photos: list[Photo], output: Path, now: MadeBy) -> list[Job]:
+    """Results stay where they are; others get the simplest name that nobody else has or wants.
+
+    Args:
+        now: what results are made by.
+    """
+    jobs = {job.photo: job for job in finished(photos, output, now)}
     taken = {file for job in jobs.values() for file in job.files()}
     for level in range(NUM_NAMES):
         asked = [Job(p, p.names()[level], done=False) for p in photos if p not in jobs]
