@@ -21,7 +21,14 @@ def test_the_plan_of_the_house_names_files_that_exist():
 
 
 @pytest.mark.parametrize(
-    "file", ["README.md", "docs/architecture.md", "docs/refiners.md", "datasets/README.md"]
+    "file",
+    [
+        "README.md",
+        "docs/architecture.md",
+        "docs/refiners.md",
+        "docs/video.md",
+        "datasets/README.md",
+    ],
 )
 def test_commands_that_documents_name_exist(file):
     code = re.findall(r"```bash\n(.*?)```|`([^`\n]+)`", (ROOT / file).read_text(), re.DOTALL)
