@@ -324,6 +324,7 @@ def _transfiner(cfg: Config, num_classes: int) -> MaskPart:
         limit_per_image=own.LIMIT_PER_IMAGE,
         train_thresholds=own.TRAIN_THRESHOLDS,
         test_thresholds=own.TEST_THRESHOLDS,
+        test_cells=own.TEST_CELLS or None,
         samples=own.SAMPLES,
         least=own.LEAST,
     )

@@ -88,6 +88,22 @@ def candidates(uncertainty: Tensor, thresholds: Sequence[float]) -> list[Tensor]
     ]
 
 
+def most_uncertain(uncertainty: Tensor, masks: Sequence[Tensor], count: int) -> list[Tensor]:
+    """Of each box's candidates in each grid those whose uncertainty is highest.
+
+    Args:
+        uncertainty, masks: as `candidates` takes and returns them.
+        count: cells of a box in a grid, at most.
+    """
+    kept = []
+    for mask in masks:
+        grid = mask.shape[-1]
+        unsure = F.interpolate(uncertainty, (grid, grid))[:, 0].masked_fill(~mask, -1).flatten(1)
+        top = unsure.topk(min(count, grid * grid), sorted=False).indices  # (R, count)
+        kept.append(torch.zeros_like(mask.flatten(1)).scatter(1, top, True).view_as(mask) & mask)
+    return kept
+
+
 def chosen(masks: Sequence[Tensor]) -> list[Cells]:
     """All candidates; box by box, row by row within."""
     out = []

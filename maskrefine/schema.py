@@ -171,6 +171,7 @@ class Transfiner:
     LIMIT_PER_IMAGE: bool = False  # the limits are for each image, not for the whole batch
     TRAIN_THRESHOLDS: list[float] = numbers(0.125, 0.5, 0.5, low=0, high=1, count=3)
     TEST_THRESHOLDS: list[float] = numbers(1e-6, 0.125, 0.8, low=0, high=1, count=3)
+    TEST_CELLS: int = number(0, low=0)  # of a box in each grid, the least sure; 0: all
     SAMPLES: int = number(150, low=1)  # cells of each grid
     LEAST: int = number(10, low=1)
     DROPOUT: float = number(0.1, low=0, high=1)

@@ -26,6 +26,7 @@ from maskrefine.quadtree import (
     corrected,
     drawn,
     features_at,
+    most_uncertain,
 )
 from maskrefine.regions import pool, pyramid_levels
 from maskrefine.token_encoder import TokenEncoder
@@ -66,6 +67,7 @@ class TransfinerHead(nn.Module):
         limit_per_image: bool = False,
         train_thresholds: Sequence[float] = (0.125, 0.5, 0.5),
         test_thresholds: Sequence[float] = (1e-6, 0.125, 0.8),
+        test_cells: int | None = None,
         samples: int = 150,
         least: int = 10,
     ) -> None:
@@ -77,6 +79,9 @@ class TransfinerHead(nn.Module):
             limit_per_image: whether the limit is for each image instead of the whole batch.
             train_thresholds, test_thresholds: uncertainty from which a cell of the grids 28, 56
                 and 112 gets a second look.
+            test_cells: how many cells of a box in each of these grids, the least sure ones, get
+                one at test time; None: all, as published. A head that is unsure everywhere, as one
+                is early in training, takes 16,000 cells a box, and time and memory of their square.
             samples: cells of each grid that are drawn in training.
             least: a box with fewer cells than this in any grid is left out in training.
         """
@@ -84,7 +89,7 @@ class TransfinerHead(nn.Module):
         self.train_limit, self.test_limit = train_limit, test_limit
         self.limit_per_image = limit_per_image
         self.train_thresholds, self.test_thresholds = train_thresholds, test_thresholds
-        self.samples, self.least = samples, least
+        self.test_cells, self.samples, self.least = test_cells, samples, least
         half = dim // 2
         self.semantic = nn.Sequential(*convs(dim, dim, dim, dim, dim)[:-1])
         self.convs = nn.Sequential(*convs(dim, dim, dim, dim, dim))
@@ -170,7 +175,10 @@ class TransfinerHead(nn.Module):
         answer = F.interpolate(look.masks, (112, 112), mode="bilinear")
         rows = self._first(regions.sample, self.test_limit)
         uncertain = self.uncertainty(look.pooled[rows], hidden[rows])
-        cells = chosen(candidates(uncertain, self.test_thresholds))
+        unsure = candidates(uncertain, self.test_thresholds)
+        if self.test_cells is not None:
+            unsure = most_uncertain(uncertain, unsure, self.test_cells)
+        cells = chosen(unsure)
         cells = [all_cells(14, len(rows), rows.device), *cells]
         look = look.of(rows)
         refined = corrected(look, cells, self.encode(look, cells))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
@@ -23,8 +23,8 @@ from torch import Tensor
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from maskrefine.token_encoder import TokenEncoder
-from segcore.cli.bench import peak
 from segcore.engine.memory import keep_freed_memory
+from segcore.engine.part_times import peak_gflops
 from segcore.predict import Predictor
 from segcore.shipped import config_file
 
@@ -77,7 +77,7 @@ def encoders() -> dict[str, Callable[[], Tensor]]:
 
 
 def compare(
-    contenders: dict[str, Callable[[], object]], repeat: int, now: Callable[[], float]
+    contenders: Mapping[str, Callable[[], object]], repeat: int, now: Callable[[], float]
 ) -> Table:
     """Seconds of each, in turn, beside the first."""
     spent: dict[str, list[float]] = {name: [] for name in contenders}
@@ -111,5 +111,5 @@ if __name__ == "__main__":
         Console(width=100).print(compare(parts, args.repeat, clock))
     print(
         f"{torch.get_num_threads()} threads, torch {torch.__version__}; a product of 4096x4096"
-        f" float32 matrices: {peak():.0f} GFLOP/s"
+        f" float32 matrices: {peak_gflops(torch.device('cpu')):.0f} GFLOP/s"
     )

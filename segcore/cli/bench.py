@@ -32,6 +32,7 @@ from segcore.build.task import build_task
 from segcore.config import load_config
 from segcore.engine.device import choose_device
 from segcore.engine.memory import keep_freed_memory
+from segcore.engine.part_times import peak_gflops
 from segcore.predict import Predictor
 from segcore.shipped import config_file
 from segcore.structures import Targets
@@ -59,7 +60,7 @@ def main(*, repeat: int, threads: int) -> int:
     table.add_row("segcore --help", "ours", f"{help_seconds(repeat):.2f}", "")
     Console(width=90).print(table)
     print(f"{machine()}, {torch.get_num_threads()} threads,")
-    print(f"a product of 4096x4096 float32 matrices: {peak():.0f} GFLOP/s;")
+    print(f"a product of 4096x4096 float32 matrices: {peak_gflops(device()):.0f} GFLOP/s;")
     print(f"torch {torch.__version__}; interleaved, {repeat} runs each, random weights")
     if not find_spec("transformers"):
         print("`pip install transformers` puts its Mask2Former beside ours")
@@ -156,18 +157,6 @@ def inference(who: str) -> Callable[[], object]:
             F.interpolate(out.masks_queries_logits, (800, 1216), mode="bilinear")
 
     return run
-
-
-def peak() -> float:
-    """GFLOP/s of a large product of float32 matrices: what no network here can exceed."""
-    left, right = torch.randn(2, 4096, 4096, device=device())
-    best = float("inf")
-    for _ in range(6):
-        start = time.perf_counter()
-        torch.mm(left, right)
-        finish()
-        best = min(best, time.perf_counter() - start)
-    return 2 * 4096**3 / best / 1e9
 
 
 def targets(size: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -42,3 +42,16 @@ def clock() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+def peak_gflops(device: torch.device) -> float:
+    """GFLOP/s of a large product of float32 matrices: what no network here can exceed."""
+    left, right = torch.randn(2, 4096, 4096, device=device)
+    best = float("inf")
+    for _ in range(6):
+        start = time.perf_counter()
+        torch.mm(left, right)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * 4096**3 / best / 1e9

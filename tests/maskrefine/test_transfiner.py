@@ -7,7 +7,7 @@ import torch
 from refiner_inputs import arrays, detections, facts, masks_of, published_weights, pyramid
 from torch.nn import functional as F
 
-from maskrefine.quadtree import GRIDS, all_cells, candidates, chosen, corrected
+from maskrefine.quadtree import GRIDS, all_cells, candidates, chosen, corrected, most_uncertain
 from maskrefine.regions import pool
 from maskrefine.token_encoder import TokenEncoder, group_by_length
 from maskrefine.transfiner import TransfinerHead
@@ -164,6 +164,23 @@ def test_an_image_without_cells_at_56_goes_straight_to_112():
         masks = head(features, regions).probabilities
     wanted = F.interpolate(look.masks, (112, 112), mode="bilinear", align_corners=True)
     torch.testing.assert_close(masks, wanted[:, 0])
+
+
+def test_only_so_many_least_sure_cells_of_each_grid_get_a_second_look():
+    torch.manual_seed(0)
+    unsure = torch.rand(2, 1, 28, 28)
+    masks = candidates(unsure, (0.9, 0.5, 0.999))
+    kept = most_uncertain(unsure, masks, 40)
+    for before, after in zip(masks, kept, strict=True):
+        there = F.interpolate(unsure, after.shape[-2:])[:, 0]
+        assert (after <= before).all()
+        for box in range(2):
+            most = min(40, int(before[box].sum()))
+            assert after[box].sum() == most
+            left_out = there[box][before[box] & ~after[box]]
+            assert not len(left_out) or left_out.max() <= there[box][after[box]].min()
+    everything = most_uncertain(unsure, masks, 112 * 112)
+    assert all(torch.equal(a, b) for a, b in zip(masks, everything, strict=True))
 
 
 def test_limits_count_the_batch_or_each_image():
