@@ -8,8 +8,8 @@ import torch
 from golden_weights import fill, golden_image
 
 from mask2former.build import build
-from mask2former.postprocess import PostProcess
 from mask2former.semantic import class_scores, late_scores
+from mask2former.video_build import build_video
 from mask2former.weights import to_official, to_ours
 from segcore.config import load_config
 from segcore.data.catalog import Catalog
@@ -19,6 +19,7 @@ from segcore.structures import Batch, Frame, Record, Sample, Targets
 
 ROOT = Path(__file__).resolve().parents[2]
 COCO = "coco/panoptic-segmentation/maskformer2_R50_bs16_50ep.yaml"
+YOUTUBE_VIS = "youtubevis_2019/video_maskformer2_R50_bs16_8ep.yaml"
 ADE = "ade20k/semantic-segmentation/swin/maskformer2_swin_tiny_bs16_160k.yaml"
 
 
@@ -208,11 +209,8 @@ def test_swin_t_semantic_scores():
 @cache
 def video_task():
     """The published video model: T > 1 of the same code, with 40 classes."""
-    cfg = load_config(ROOT / "configs" / COCO, ["MODEL.WEIGHTS", ""])
-    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 0
-    metadata = Catalog(ROOT).metadata("coco_2017_val")
-    first = {k: getattr(metadata, k)[:40] for k in ("classes", "dataset_ids", "is_thing", "colors")}
-    task = build(cfg, type(metadata).from_dict(metadata.to_dict() | first))
+    cfg = load_config(ROOT / "configs" / YOUTUBE_VIS, ["MODEL.WEIGHTS", ""])
+    task = build_video(cfg, Catalog(ROOT).metadata(cfg.DATASETS.TRAIN[0]))
     official = to_official(task.model.state_dict())
     task.model.load_state_dict(
         task.model.state_dict() | to_ours(fill(official.keys(), official.values()))
@@ -224,8 +222,7 @@ def test_tracks_of_the_video_model():
     batch = batch_of(phis=(0.0, 0.3, 0.6))
     with torch.no_grad():
         out = video_task().model.eval()(batch.images, batch.sizes)
-    tracks = PostProcess((True,) * 40, False, False, True, max_instances=10)
-    found = tracks(out, batch)[0].tracks
+    found = video_task().postprocess(out, batch)[0].tracks
     assert len(found.masks) == 10 and found.labels[:3].tolist() == [17, 17, 17]
     for value, wanted in zip(found.scores, (0.175987, 0.174194, 0.172940), strict=False):
         near(value, wanted)
