@@ -97,7 +97,7 @@ def build_crops(cfg: Config, metadata: Metadata) -> Task:
     )
     return Task(
         model=model,
-        losses=partial(_agnostic, partial(_both_passes, build_criterion(cfg, num_classes=1))),
+        losses=partial(_agnostic, partial(_both_passes, build_criterion(cfg))),
         postprocess=EntityPostProcess(),
         views=build_views(cfg, metadata),
         renames=weights.to_ours,
@@ -143,5 +143,6 @@ def _both_passes(
     stills = [view for target in targets for view in target.per_view()]
     alone = criterion(outputs.per_view, stills, counts[1])
     joint = criterion(outputs.layers, targets, counts[0])
-    named = {f"{name}_2d": PER_VIEW * value for name, value in alone.items()}
+    halved = (PER_VIEW * torch.stack(list(alone.values()))).unbind()
+    named = {f"{name}_2d": value for name, value in zip(alone, halved, strict=True)}
     return named | {f"{name}_3d": value for name, value in joint.items()}

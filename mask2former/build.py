@@ -67,7 +67,7 @@ def build(cfg: Config, metadata: Metadata) -> Task:
     views = build_views(cfg, metadata)
     return Task(
         model=build_model(cfg, num_classes),
-        losses=build_losses(cfg, num_classes),
+        losses=build_losses(cfg),
         postprocess=postprocess,
         views=views,
         renames=to_ours,
@@ -95,11 +95,9 @@ def build_model(cfg: Config, num_classes: int, *, video: bool = False) -> Mask2F
     )
 
 
-def build_losses(
-    cfg: Config, num_classes: int
-) -> Callable[[Outputs, list[Targets], Tensor], dict[str, Tensor]]:
+def build_losses(cfg: Config) -> Callable[[Outputs, list[Targets], Tensor], dict[str, Tensor]]:
     """Of all layers, as a Task has them."""
-    return partial(_losses, build_criterion(cfg, num_classes))
+    return partial(_losses, build_criterion(cfg))
 
 
 def _losses(
@@ -183,12 +181,11 @@ DECODERS: dict[str, Callable[[Config, int], nn.Module]] = dict.fromkeys(
 )
 
 
-def build_criterion(cfg: Config, num_classes: int) -> Criterion:
+def build_criterion(cfg: Config) -> Criterion:
     """Costs and losses share their weights."""
     former = former_of(cfg)
     weights = Weights(former.CLASS_WEIGHT, former.MASK_WEIGHT, former.DICE_WEIGHT)
     return Criterion(
-        num_classes=num_classes,
         matcher=Matcher(weights, former.TRAIN_NUM_POINTS),
         weights=weights,
         no_object=former.NO_OBJECT_WEIGHT,

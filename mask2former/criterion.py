@@ -1,49 +1,55 @@
-"""Losses of every decoder layer: classes, and masks at uncertain points (section 3.2, 3.3).
+"""Losses of all decoder layers: classes, and masks at uncertain points (section 3.2, 3.3).
 
-Legend of one-letter names: B samples, T views, Q queries, N segments, M matched pairs, P points.
+Legend of one-letter names: L layers, B samples, T views, Q queries, N segments, M matched pairs of
+a layer (all layers have as many), P points, K classes, h w mask cells.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TypeVar
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from mask2former.matcher import Matcher, Pairs, Weights
-from segcore.nn.points import sample_bool, sample_points
+from segcore.nn.points import sample_points, sample_rows
+from segcore.pinned import upload
 from segcore.structures import Prediction, Targets
 
+Item = TypeVar("Item")
 
-class Criterion(nn.Module):
+MASK_TERMS = ("loss_mask", "loss_dice")
+BUDGET = 1 << 28  # values of the largest tensor that is made for the losses of several layers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criterion:
     """Set prediction loss with deep supervision.
 
     Args:
         no_object: weight of the no-object class in the cross-entropy.
         num_points: per mask, of which `importance` are the most uncertain of a draw of
             `oversample` times as many (PointRend).
+        published_order: layer by layer, so that random points are drawn in the published order;
+            without it all layers are matched at once, for a single copy to the host. None: on the
+            CPU alone.
+        draw: makes random numbers between 0 and 1, as `torch.rand`.
     """
 
-    class_weight: Tensor
+    matcher: Matcher
+    weights: Weights
+    no_object: float = 0.1
+    num_points: int = 12544
+    oversample: float = 3.0
+    importance: float = 0.75
+    published_order: bool | None = None
+    draw: Callable[..., Tensor] = torch.rand
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        matcher: Matcher,
-        weights: Weights,
-        no_object: float = 0.1,
-        num_points: int = 12544,
-        oversample: float = 3.0,
-        importance: float = 0.75,
-    ) -> None:
-        super().__init__()
-        self.matcher, self.weights = matcher, weights
-        self.num_points, self.oversample, self.importance = num_points, oversample, importance
-        class_weight = torch.ones(num_classes + 1)
-        class_weight[-1] = no_object
-        self.register_buffer("class_weight", class_weight, persistent=False)
-
-    def forward(
+    def __call__(
         self, layers: list[Prediction], targets: list[Targets], num_segments: float | Tensor
     ) -> dict[str, Tensor]:
         """Weighted losses: `loss_mask` is the last layer's, `loss_mask_0` the first's.
@@ -52,63 +58,106 @@ class Criterion(nn.Module):
             num_segments: what the mask losses are divided by: segments a batch, averaged over
                 ranks and accumulated batches. The trainer counts; this class knows of neither.
         """
-        numbered = [("", layers[-1])] + [(f"_{i}", layer) for i, layer in enumerate(layers[:-1])]
-        # on the CPU layer by layer, which draws random points in the published order; on a GPU
-        # all layers are matched at once, for a single copy to the host
-        at_once = len(numbered) if layers[-1].logits.is_cuda else 1
-        losses = {}
-        for start in range(0, len(numbered), at_once):
-            group = numbered[start : start + at_once]
-            matched = self.matcher([layer for _, layer in group], targets)
-            for (suffix, layer), pairs in zip(group, matched, strict=True):
-                with torch.autocast(layer.logits.device.type, enabled=False):
-                    found = self._layer(layer, targets, pairs, num_segments)
-                losses |= {name + suffix: value for name, value in found.items()}
-        return losses
+        ordered = [layers[-1], *layers[:-1]]  # the published order
+        on_host = not layers[0].logits.is_cuda
+        alone = on_host if self.published_order is None else self.published_order
+        terms: list[Tensor] = []
+        for group in _split(ordered, 1 if alone else len(ordered)):
+            matched = self.matcher(group, targets)
+            step = self._layers_at_once(group[0], matched[0])
+            for part, pairs in zip(_split(group, step), _split(matched, step), strict=True):
+                with torch.autocast(layers[0].logits.device.type, enabled=False):
+                    terms.append(self._losses(part, targets, pairs, num_segments))
+        suffixes = ["", *(f"_{i}" for i in range(len(layers) - 1))]
+        names = [f"{name}{suffix}" for suffix in suffixes for name in ("loss_ce", *MASK_TERMS)]
+        return dict(zip(names, torch.cat(terms).flatten().unbind(), strict=True))
 
-    def _layer(
-        self, pred: Prediction, targets: list[Targets], pairs: Pairs, num_segments: float | Tensor
-    ) -> dict[str, Tensor]:
-        device = pred.logits.device
-        sample = torch.cat([torch.full_like(q, b) for b, (q, _) in enumerate(pairs)]).to(device)
-        query = torch.cat([q for q, _ in pairs]).to(device)
-        chosen = [(t, n.to(device)) for t, (_, n) in zip(targets, pairs, strict=True)]
-        labels = torch.full(
-            pred.logits.shape[:2], pred.logits.shape[-1] - 1, dtype=torch.long, device=device
-        )
-        labels[sample, query] = torch.cat([t.labels[n] for t, n in chosen])
-        class_weight = self.class_weight.to(device)
-        ce = F.cross_entropy(pred.logits.float().transpose(1, 2), labels, class_weight)
-        masks = pred.masks[sample, query].flatten(0, 1).float()[:, None]  # (M*T, 1, h, w)
+    def _layers_at_once(self, layer: Prediction, pairs: Pairs) -> int:
+        """How many layers' losses stay within the budget."""
+        T, h, w = layer.masks.shape[2:]
+        rows = T * sum(len(queries) for queries, _ in pairs)
+        drawn = 2 * int(self.num_points * self.oversample)
+        return max(1, BUDGET // max(1, rows * max(drawn, h * w)))
+
+    def _losses(
+        self,
+        layers: list[Prediction],
+        targets: list[Targets],
+        matched: list[Pairs],
+        num_segments: float | Tensor,
+    ) -> Tensor:
+        """(L, 3): classes, masks, dice."""
+        sample, query, segment, place = upload(_indices(matched, targets), layers[0].logits.device)
+        labels = torch.cat([t.labels for t in targets])[place]  # (L, M)
+        ce = self._class_loss(layers, sample, query, labels)
+        chosen = [x.masks[s, q] for x, s, q in zip(layers, sample, query, strict=True)]
+        masks = torch.stack(chosen).flatten(1, 2).float()  # (L, M*T, h, w)
         with torch.no_grad():
-            points = self._points(masks)  # (M*T, P, 2)
-            goal = self._goals(chosen, points)  # (M*T, P)
-        logits = sample_points(masks, points)[:, 0]  # (M*T, P)
-        bce = F.binary_cross_entropy_with_logits(logits, goal, reduction="none").mean(1)
+            points = self._points(masks)  # (L, M*T, P, 2)
+            counts = [len(queries) for queries, _ in matched[0]]
+            goal = _goals(targets, segment.split(counts, dim=1), points)  # (L, M*T, P)
+        logits = _values(masks, points)
+        bce = F.binary_cross_entropy_with_logits(logits, goal, reduction="none").mean(2)
         probs = logits.sigmoid()
-        dice = 1 - (2 * (probs * goal).sum(1) + 1) / (probs.sum(1) + goal.sum(1) + 1)
+        dice = 1 - (2 * (probs * goal).sum(2) + 1) / (probs.sum(2) + goal.sum(2) + 1)
         # upstream counts segments, not segments x views; kept so that losses compare
-        return {
-            "loss_ce": self.weights.label * ce,
-            "loss_mask": self.weights.mask * bce.sum() / num_segments,
-            "loss_dice": self.weights.dice * dice.sum() / num_segments,
-        }
+        mask, dice = (torch.stack((bce, dice)).sum(2) / num_segments).unbind()
+        weighted = self.weights.label * ce, self.weights.mask * mask, self.weights.dice * dice
+        return torch.stack(weighted, dim=1)
+
+    def _class_loss(
+        self, layers: list[Prediction], sample: Tensor, query: Tensor, labels: Tensor
+    ) -> Tensor:
+        """Cross-entropy of every layer (L,), averaged by the classes' weights."""
+        logits = torch.stack([x.logits for x in layers]).float()  # (L, B, Q, K+1)
+        L, _, Q, classes = logits.shape
+        weight = logits.new_ones(classes)
+        weight[-1].fill_(self.no_object)  # assigned, the host would wait
+        goal = labels.new_full((L, logits.shape[1] * Q), classes - 1)
+        goal.scatter_(1, sample * Q + query, labels)
+        each = F.cross_entropy(logits.flatten(0, 2), goal.flatten(), weight, reduction="none")
+        return each.view(L, -1).sum(1) / weight[goal].sum(1)
 
     def _points(self, masks: Tensor) -> Tensor:
-        """The most uncertain points of a random draw, then fresh ones: (M*T, P, 2)."""
-        count, device = len(masks), masks.device
-        draw = torch.rand(count, int(self.num_points * self.oversample), 2, device=device)
+        """The most uncertain points of a random draw, then fresh ones: (L, M*T, P, 2)."""
+        L, rows = masks.shape[:2]
         num_hard = int(self.num_points * self.importance)
-        doubt = -sample_points(masks, draw)[:, 0].abs()
-        chosen = doubt.topk(num_hard, sorted=False).indices[..., None].expand(-1, -1, 2)
-        fresh = torch.rand(count, self.num_points - num_hard, 2, device=device)
-        return torch.cat((draw.gather(1, chosen), fresh), dim=1)
+        draw = self.draw(L, rows, int(self.num_points * self.oversample), 2, device=masks.device)
+        doubt = -_values(masks, draw).abs()
+        hard = doubt.topk(num_hard, sorted=False).indices[..., None].expand(-1, -1, -1, 2)
+        fresh = self.draw(L, rows, self.num_points - num_hard, 2, device=masks.device)
+        return torch.cat((draw.gather(2, hard), fresh), dim=2)
 
-    def _goals(self, chosen: list[tuple[Targets, Tensor]], points: Tensor) -> Tensor:
-        """Values of the matched segments, sample by sample: (M*T, P)."""
-        goals, start = [], 0
-        for target, segments in chosen:
-            masks = target.masks[segments].flatten(0, 1)[:, None]  # (m*T, 1, H, W) bool
-            goals.append(sample_bool(masks, points[start : start + len(masks)])[:, 0])
-            start += len(masks)
-        return torch.cat(goals)
+
+def _split(values: list[Item], size: int) -> list[list[Item]]:
+    return [values[i : i + size] for i in range(0, len(values), size)]
+
+
+def _indices(matched: list[Pairs], targets: list[Targets]) -> Tensor:
+    """(4, L, M): of each pair its sample, query, segment, and place among all labels."""
+    firsts = list(accumulate((len(t.labels) for t in targets[:-1]), initial=0))
+    rows = [
+        torch.stack((torch.full_like(queries, b), queries, segments, segments + first))
+        for pairs in matched
+        for b, (first, (queries, segments)) in enumerate(zip(firsts, pairs, strict=True))
+    ]
+    return torch.cat(rows, dim=1).unflatten(1, (len(matched), -1))
+
+
+def _values(masks: Tensor, points: Tensor) -> Tensor:
+    """(L, M*T, h, w) at points of each mask, (L, M*T, P, 2): (L, M*T, P)."""
+    found = sample_points(masks.flatten(0, 1)[:, None], points.flatten(0, 1))
+    return found.view(points.shape[:-1])
+
+
+def _goals(targets: list[Targets], segments: Sequence[Tensor], points: Tensor) -> Tensor:
+    """Values of the matched segments (L, m) of each sample at points: (L, M*T, P)."""
+    goals, start = [], 0
+    for target, rows in zip(targets, segments, strict=True):
+        L, T = len(points), target.masks.shape[1]
+        end = start + rows.shape[1] * T
+        here = points[:, start:end].reshape(-1, T, *points.shape[2:])  # (L*m, T, P, 2)
+        found = sample_rows(target.masks, rows.flatten(), here)
+        goals.append(found.view(L, end - start, points.shape[2]))
+        start = end
+    return torch.cat(goals, dim=1)

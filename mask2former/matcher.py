@@ -1,11 +1,13 @@
 """One-to-one assignment of queries to segments at least total cost (DETR; section 3.2 here).
 
-Legend of one-letter names: B samples, T views, Q queries, N segments, P points.
+Legend of one-letter names: L layers, B samples, T views, Q queries, N segments, P points,
+K classes, h w mask cells.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.nn import functional as F
 
 from segcore.nn.points import sample_bool, sample_points
 from segcore.structures import Prediction, Targets
@@ -35,38 +38,59 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """Costs at the same random points for all masks of a sample, views one after the other."""
+    """Costs at the same random points for all masks of a sample, views one after the other.
+
+    Args:
+        draw: makes random numbers between 0 and 1, as `torch.rand`.
+    """
 
     cost: Weights
     num_points: int = 12544
+    draw: Callable[..., Tensor] = torch.rand
 
     @torch.no_grad()
     def __call__(self, layers: list[Prediction], targets: list[Targets]) -> list[Pairs]:
-        """Pairs of every layer; all costs reach the CPU in one copy."""
-        costs = [
-            self._cost(logits, masks, target)
-            for layer in layers
-            for logits, masks, target in zip(layer.logits, layer.masks, targets, strict=True)
-        ]
-        shapes = [cost.shape for cost in costs]
-        flat = torch.cat([cost.flatten() for cost in costs]).cpu().numpy()
-        if not np.isfinite(flat).all():
-            _say_once()
-            flat = np.nan_to_num(flat, nan=0.0, posinf=LIMIT, neginf=-LIMIT)
-        parts = np.split(flat.clip(-LIMIT, LIMIT), np.cumsum([s.numel() for s in shapes])[:-1])
-        pairs = [_assign(p.reshape(tuple(s))) for p, s in zip(parts, shapes, strict=True)]
-        B = len(targets)
-        return [pairs[i : i + B] for i in range(0, len(pairs), B)] if B else [[] for _ in layers]
+        """Pairs of every layer; segments that show in no view have none.
 
-    def _cost(self, logits: Tensor, masks: Tensor, target: Targets) -> Tensor:
-        """(Q, K+1), (Q, T, h, w) -> (Q, N)"""
-        points = torch.rand(1, self.num_points, 2, device=masks.device)  # the same for every mask
-        with torch.autocast(masks.device.type, enabled=False):
-            pred = sample_points(masks.float(), points).flatten(1)  # (Q, T*P)
-            goal = sample_bool(target.masks, points).flatten(1)  # (N, T*P)
-            probs = logits.float().softmax(-1)[:, target.labels]
-            cost = self.cost.mask * pairwise_bce(pred, goal) - self.cost.label * probs
-            return cost + self.cost.dice * pairwise_dice(pred, goal)
+        All costs reach the CPU in one copy, and who shows with them.
+        """
+        with torch.autocast(layers[0].masks.device.type, enabled=False):
+            costs = self._costs(layers, targets)
+        shown = torch.cat([target.present for target in targets]).any(1)  # (all N,)
+        flat = torch.cat([shown.to(costs[0].dtype), *(cost.flatten() for cost in costs)])
+        numbers = flat.cpu().numpy()
+        columns, numbers = numbers[: len(shown)] > 0, numbers[len(shown) :]
+        if not np.isfinite(numbers).all():
+            _say_once()
+            numbers = np.nan_to_num(numbers, nan=0.0, posinf=LIMIT, neginf=-LIMIT)
+        numbers = numbers.clip(-LIMIT, LIMIT)
+        pairs: list[Pairs] = [[] for _ in layers]
+        for cost in costs:  # (L, Q, N)
+            here, numbers = numbers[: cost.numel()].reshape(cost.shape), numbers[cost.numel() :]
+            (segments,), columns = columns[: cost.shape[2]].nonzero(), columns[cost.shape[2] :]
+            for layer, matrix in zip(pairs, here, strict=True):
+                layer.append(_assign(matrix, segments))
+        return pairs
+
+    def _costs(self, layers: list[Prediction], targets: list[Targets]) -> list[Tensor]:
+        """Of every sample, (L, Q, N)."""
+        L, B, P = len(layers), len(targets), self.num_points
+        points = self.draw(L, B, P, 2, device=layers[0].masks.device)
+        values = torch.stack(  # (L, B, Q, T*P)
+            [
+                sample_points(x.masks.float().flatten(1, 2), at).unflatten(1, x.masks.shape[1:3])
+                for x, at in zip(layers, points, strict=True)
+            ]
+        ).flatten(3)
+        probs = torch.stack([x.logits for x in layers]).float().softmax(-1)  # (L, B, Q, K+1)
+        costs = []
+        for b, target in enumerate(targets):
+            goal = sample_bool(target.masks, points[:, b].flatten(0, 1))  # (N, T, L*P)
+            goal = goal.unflatten(2, (L, P)).permute(2, 0, 1, 3).flatten(2)  # (L, N, T*P)
+            cost = self.cost.mask * pairwise_bce(values[:, b], goal)
+            cost = cost - self.cost.label * probs[:, b, :, target.labels]
+            costs.append(cost + self.cost.dice * pairwise_dice(values[:, b], goal))
+        return costs
 
 
 @cache
@@ -75,18 +99,20 @@ def _say_once() -> None:
 
 
 def pairwise_bce(logits: Tensor, goal: Tensor) -> Tensor:
-    """Mean binary cross-entropy of each row of logits (Q, P) with each row of goal (N, P)."""
-    # softplus(-x) g + softplus(x) (1 - g) = softplus(x) - x g; written out it is faster on a CPU
-    softplus = logits.clamp(min=0) + logits.abs().neg_().exp_().log1p_()
-    return (softplus.sum(1)[:, None] - logits @ goal.T) / max(1, logits.shape[1])
+    """Mean binary cross-entropy of each row of logits (..., Q, P) with each of goal (..., N, P)."""
+    # softplus(-x) g + softplus(x) (1 - g) = softplus(x) - x g
+    total = F.softplus(logits).sum(-1)[..., None] - logits @ goal.mT
+    return total / max(1, logits.shape[-1])
 
 
 def pairwise_dice(logits: Tensor, goal: Tensor) -> Tensor:
-    """Dice cost of each row of logits (Q, P) with each row of goal (N, P)."""
+    """Dice cost of each row of logits (..., Q, P) with each row of goal (..., N, P)."""
     probs = logits.sigmoid()
-    return 1 - (2 * probs @ goal.T + 1) / (probs.sum(1)[:, None] + goal.sum(1)[None] + 1)
+    sizes = probs.sum(-1)[..., None] + goal.sum(-1)[..., None, :]
+    return 1 - (2 * probs @ goal.mT + 1) / (sizes + 1)
 
 
-def _assign(cost: np.ndarray) -> tuple[Tensor, Tensor]:
-    queries, segments = linear_sum_assignment(cost)
-    return torch.from_numpy(queries), torch.from_numpy(segments)
+def _assign(cost: np.ndarray, segments: np.ndarray) -> tuple[Tensor, Tensor]:
+    """(Q, N), of which some segments count."""
+    queries, columns = linear_sum_assignment(cost[:, segments])
+    return torch.from_numpy(queries), torch.from_numpy(segments[columns])

@@ -38,7 +38,7 @@ def build_video(cfg: Config, metadata: Metadata) -> Task:
     test = section(cfg, "TEST", VideoTest)
     return Task(
         model=build_model(cfg, num_classes, video=True),
-        losses=build_losses(cfg, num_classes),
+        losses=build_losses(cfg),
         postprocess=PostProcess(
             metadata.is_thing,
             semantic=False,

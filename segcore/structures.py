@@ -139,15 +139,15 @@ class Targets:
     size: Size | None = None  # of the masks without padding; None: they have none
 
     def per_view(self) -> list[Targets]:
-        """T still-image targets, each with the segments that show in it."""
+        """T still-image targets of all segments; `present` says which ones show in it."""
         return [
-            Targets(
-                self.labels[on],
-                self.masks[on, t : t + 1],
-                self.present[on, t : t + 1],
-                size=self.size,
+            replace(
+                self,
+                masks=self.masks[:, t : t + 1],
+                present=self.present[:, t : t + 1],
+                polygons=None,
             )
-            for t, on in enumerate(self.present.T)
+            for t in range(self.present.shape[1])
         ]
 
 

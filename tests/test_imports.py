@@ -16,7 +16,7 @@ MAY_IMPORT = {  # the packages; segcore/cli, tools/ and train_net.py stand above
 TOP = ("segcore.cli", "tools", "train_net")
 GROUND = {
     *("contracts", "errors", "file_names", "image_file", "import_path", "label_files", "labels"),
-    *("masks", "segment_rle", "shipped", "structures", "user_path", "whole_file"),
+    *("masks", "pinned", "segment_rle", "shipped", "structures", "user_path", "whole_file"),
 }
 INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "errors": set(),
@@ -27,6 +27,7 @@ INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "keys": {"errors"},
     "schema": {"keys"},
     "import_path": {"errors"},
+    "pinned": set(),
     "architectures": {"errors", "import_path", "keys", "schema"},
     "config_files": {"errors", "user_path"},
     "whole_file": {"file_names"},

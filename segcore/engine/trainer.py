@@ -20,6 +20,7 @@ from segcore.engine.readout import Readout, Step
 from segcore.engine.signals import StopSignals
 from segcore.engine.upload import Upload
 from segcore.errors import DataError, NonFiniteError, WeightsError
+from segcore.pinned import upload
 from segcore.structures import Batch
 
 Action = tuple[int, Callable[[int], None]]  # period in iterations (0: never), what to do
@@ -93,22 +94,25 @@ class Trainer:
     def step(self, batches: list[Batch]) -> dict[str, Tensor]:
         """One optimizer step. An accumulated batch counts as one more rank would."""
         counts, stop_asked = self._counts(batches)
-        total: dict[str, Tensor] = {}
+        names: list[str] = []
+        parts: list[Tensor] = []  # of each batch (names,)
         for i, part in enumerate(batches):
             batch = self.upload(part)
             with self.fabric.no_backward_sync(self.model, enabled=i < len(batches) - 1):
                 outputs = self.model(batch.images, batch.sizes, batch.targets)
                 losses = self.task.losses(outputs, batch.targets, counts)
-                self.fabric.backward(torch.stack(list(losses.values())).sum() / len(batches))
-            for name, value in losses.items():
-                total[name] = total.get(name, 0) + value.detach() / len(batches)
+                values = torch.stack(list(losses.values())) / len(batches)
+                self.fabric.backward(values.sum())
+            names = list(losses)
+            parts.append(values.detach())
         norm = clip(self.fabric, self.model, self.optimizer, self.clipping)
         self.optimizer.step()
         if self.fabric.device.type == "cuda":
             self._stepped = self.iteration + 1, torch.cuda.Event()
             self._stepped[1].record()
         self.optimizer.zero_grad()
-        return total | {"grad_norm": norm, "stop_asked": stop_asked}
+        numbers = dict(zip(names, torch.stack(parts).sum(0), strict=True))
+        return numbers | {"grad_norm": norm, "stop_asked": stop_asked}
 
     def state(self) -> dict[str, Any]:
         """What a resume needs besides the model."""
@@ -176,9 +180,8 @@ class Trainer:
         """(2,) segments and segments x views of a batch, on average; whether a rank should stop."""
         local = torch.stack([batch.counts() for batch in batches]).mean(0)
         asked = torch.tensor([float(bool(self.signals.caught or self.feed.problem))])
-        mean: Any = self.fabric.all_reduce(
-            torch.cat((local, asked)).to(self.fabric.device), reduce_op="mean"
-        )
+        sent = upload(torch.cat((local, asked)), self.fabric.device)
+        mean: Any = self.fabric.all_reduce(sent, reduce_op="mean")
         return mean[:2].clamp(min=1), mean[2]
 
     def _set_rate(self) -> float:

@@ -1,4 +1,7 @@
-"""Values of masks at points. Legend: M masks, T views, P points, H W pixels."""
+"""Values of masks at points.
+
+Legend of one-letter names: N masks, R rows of points, T views, P points, H W pixels.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,52 @@ from torch.nn import functional as F
 
 
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:
-    """Bilinear values of maps (M, T, H, W) at points (M or 1, P, 2), x y in 0..1: (M, T, P).
+    """Bilinear values of maps (N, T, H, W) at points (N, P, 2), x y in 0..1: (N, T, P).
 
     Outside is zero; pixel centres lie at (i + 0.5) / size, as in grid_sample without aligned
     corners. Computed in the points' precision.
     """
-    grid = (2 * points - 1)[:, :, None].expand(len(maps), -1, -1, -1)  # (M, P, 1, 2)
+    grid = (2 * points - 1)[:, :, None]  # (N, P, 1, 2)
     return F.grid_sample(maps.to(points.dtype), grid, align_corners=False)[..., 0]
 
 
 def sample_bool(masks: Tensor, points: Tensor) -> Tensor:
-    """`sample_points` of boolean masks, without a float copy of them: (M, T, P)."""
-    H, W = masks.shape[-2:]
-    x = points[..., 0] * W - 0.5  # (M or 1, P)
-    y = points[..., 1] * H - 0.5
-    x0, y0 = x.floor(), y.floor()
-    flat = masks.flatten(2)  # (M, T, H*W)
-    total = torch.zeros((*flat.shape[:2], points.shape[1]), dtype=points.dtype, device=flat.device)
-    for step_y in (0, 1):
-        for step_x in (0, 1):
-            column, row = x0 + step_x, y0 + step_y
-            weight = (1 - (x - column).abs()) * (1 - (y - row).abs())
-            inside = (column >= 0) & (column < W) & (row >= 0) & (row < H)
-            index = row.clamp(0, H - 1).long() * W + column.clamp(0, W - 1).long()
-            index = index[:, None].expand(len(flat), flat.shape[1], -1)
-            total += flat.gather(2, index) * (weight * inside)[:, None]
-    return total
+    """Values of boolean masks (N, T, H, W), without a float copy, at points (P, 2): (N, T, P)."""
+    flat = masks.flatten(2)
+    index, weight = _corners(points, masks.shape[-2], masks.shape[-1])  # (4, P)
+    near = flat.gather(2, index.flatten().expand(*flat.shape[:2], -1))  # (N, T, 4*P)
+    return near.unflatten(2, index.shape).mul(weight).sum(2)
+
+
+def sample_rows(masks: Tensor, rows: Tensor, points: Tensor) -> Tensor:
+    """The same for `rows` (R,) of the masks, each view at points of its own (R, T, P, 2).
+
+    Returns:
+        (R, T, P)
+    """
+    T, H, W = masks.shape[1:]
+    index, weight = _corners(points, H, W)  # (R, T, 4, P)
+    plane = rows[:, None] * T + torch.arange(T, device=rows.device)  # (R, T)
+    index += (plane * (H * W))[..., None, None]
+    return masks.take(index).mul(weight).sum(2)
+
+
+def _corners(points: Tensor, H: int, W: int) -> tuple[Tensor, Tensor]:
+    """Indices y * W + x and weights, (..., 4, P), of the pixels around points (..., P, 2)."""
+    columns, across = _neighbours(points[..., 0] * W - 0.5, W)  # (..., 2, P)
+    rows, down = _neighbours(points[..., 1] * H - 0.5, H)
+    index = (rows * W)[..., None, :] + columns[..., None, :, :]  # (..., 2, 2, P)
+    weight = down[..., None, :] * across[..., None, :, :]
+    return index.flatten(-3, -2), weight.flatten(-3, -2)
+
+
+def _neighbours(x: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """The pixels before and after places (..., P) on one axis, their weights: (..., 2, P).
+
+    Those outside weigh nothing.
+    """
+    before = x.floor()
+    pixel = torch.stack((before, before + 1), dim=-2)
+    weight = 1 - (x[..., None, :] - pixel).abs_()
+    inside = (pixel >= 0) & (pixel < length)
+    return pixel.clamp_(0, length - 1).long(), weight.mul_(inside)

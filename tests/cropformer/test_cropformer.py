@@ -193,7 +193,7 @@ def test_criteria_equal_the_reference():
                 if box:
                     masks[n, view, box[0] : box[1], box[2] : box[3]] = True
         targets.append(Targets(torch.zeros(3, dtype=torch.long), masks, masks.flatten(2).any(2)))
-    criterion = build_criterion(load_config(), num_classes=1)
+    criterion = build_criterion(load_config())
     torch.manual_seed(0)
     stills = [view for target in targets for view in target.per_view()]
     alone = criterion(layers(logits_2d, masks_2d), stills, 10.0)

@@ -8,10 +8,11 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.nn import functional as F
 
+from mask2former import criterion as criterion_module
 from mask2former import matcher as matcher_module
 from mask2former.criterion import Criterion
 from mask2former.matcher import Matcher, Weights
-from segcore.nn.points import sample_bool, sample_points
+from segcore.nn.points import sample_bool, sample_points, sample_rows
 from segcore.structures import Prediction, Targets
 
 K, Q = 4, 6
@@ -33,10 +34,16 @@ def prediction(B=1, T=1, seed=1):
     return Prediction(logits.requires_grad_(), masks.requires_grad_())
 
 
-def criterion(num_points=64):
+def criterion(num_points=64, draw=torch.rand, **options):
     weights = Weights()
-    matcher = Matcher(weights, num_points)
-    return Criterion(num_classes=K, matcher=matcher, weights=weights, num_points=num_points)
+    matcher = Matcher(weights, num_points, draw)
+    return Criterion(matcher=matcher, weights=weights, num_points=num_points, draw=draw, **options)
+
+
+def same_points(*shape, device):
+    """For every mask of every layer."""
+    generator = torch.Generator().manual_seed(shape[-2])
+    return torch.rand(shape[-2:], generator=generator).expand(shape)
 
 
 def test_bool_masks_read_like_float_ones():
@@ -44,16 +51,19 @@ def test_bool_masks_read_like_float_ones():
     generator = torch.Generator().manual_seed(2)
     points = torch.rand(3, 500, 2, generator=generator) * 1.2 - 0.1  # some lie outside
     wanted = sample_points(masks.float(), points)
-    torch.testing.assert_close(sample_bool(masks, points), wanted, atol=2e-5, rtol=0)
-    shared = sample_bool(masks, points[:1])
-    torch.testing.assert_close(shared, sample_points(masks.float(), points[:1]), atol=2e-5, rtol=0)
+    rows = torch.tensor([2, 0, 1, 2])
+    own = points[rows, None].expand(-1, 2, -1, -1)
+    torch.testing.assert_close(sample_rows(masks, rows, own), wanted[rows], atol=2e-5, rtol=0)
+    wanted = sample_points(masks.float(), points[:1].expand(3, -1, -1))
+    torch.testing.assert_close(sample_bool(masks, points[0]), wanted, atol=2e-5, rtol=0)
 
 
 def published_pairs(layer, target, num_points):
     """Costs as the paper's code writes them, for one image."""
     points = torch.rand(1, num_points, 2).expand(Q, -1, -1)
     pred = sample_points(layer.masks[0], points).flatten(1)
-    goal = sample_points(target.masks.float(), points[:1]).flatten(1)
+    goal = sample_points(target.masks.float(), points[:1].expand(len(target.masks), -1, -1))
+    goal = goal.flatten(1)
     one = F.binary_cross_entropy_with_logits(pred, torch.ones_like(pred), reduction="none")
     nil = F.binary_cross_entropy_with_logits(pred, torch.zeros_like(pred), reduction="none")
     mask = (one @ goal.T + nil @ (1 - goal).T) / pred.shape[1]
@@ -124,6 +134,32 @@ def test_no_target_anywhere_keeps_the_graph():
         assert layer.logits.grad.any() and not layer.masks.grad.any()
 
 
+@pytest.mark.parametrize("budget", [1 << 28, 8000, 1])
+@pytest.mark.parametrize("T", [1, 2])
+@pytest.mark.parametrize("counts", [(2, 3), (0, 9), (1, 0), (0, 0)])
+def test_all_layers_at_once_equal_one_by_one(counts, T, budget, monkeypatch):
+    """As a GPU has them and as the CPU; nine segments are more than there are queries."""
+    monkeypatch.setattr(criterion_module, "BUDGET", budget)
+    wanted = [targets(N, T, seed) for seed, N in enumerate(counts)]
+    wanted[1].present[1:3] = False  # shows nowhere: takes no part
+    found = []
+    for published in (True, False):
+        layers = [prediction(2, T, seed) for seed in range(4)]
+        losses = criterion(draw=same_points, published_order=published)(layers, wanted, 3.0)
+        sum(losses.values()).backward()
+        grads = [x.grad for layer in layers for x in (layer.logits, layer.masks)]
+        found.append((losses, grads))
+    assert list(found[0][0]) == list(found[1][0])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-7)
+
+
+def test_segments_that_show_nowhere_are_not_matched():
+    target = targets(3)
+    target.present[1] = False
+    ((_, segments),) = Matcher(Weights(), 64)([prediction()], [target])[0]
+    assert sorted(segments.tolist()) == [0, 2]
+
+
 def test_losses_grow_with_the_frames_and_not_with_the_count():
     """Upstream divides by segments, not by segments x views."""
     still, target = prediction(), targets(2)
@@ -143,7 +179,7 @@ def test_losses_grow_with_the_frames_and_not_with_the_count():
 
 def test_points_are_where_the_prediction_is_in_doubt():
     masks = torch.linspace(-9, 9, 20).expand(1, 1, 20, 20)  # in doubt along the middle
-    points = criterion(400)._points(masks)
+    (points,) = criterion(400)._points(masks)
     assert points.shape == (1, 400, 2)
     distance = (points[0, :, 0] - 0.5).abs()
     # outside reads as zero, so that the map's border is in doubt a little further out
