@@ -7,6 +7,7 @@ Boxes are x0 y0 x1 y1, sizes are (height, width), images RGB uint8, everywhere.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -93,6 +94,13 @@ class Metadata:
     evaluators: tuple[str, ...] = ()  # "semantic", "panoptic", "instance", "boundary", ...
     boundary_dilation: float = 0.02  # of Boundary AP, as a share of the image's diagonal
     frequencies: tuple[str, ...] = ()  # LVIS: K times "r" rare, "c" common or "f" frequent
+
+    @property
+    def row_names(self) -> tuple[str, ...]:
+        """K names for the rows of tables, all different: where a name stands twice, with ids."""
+        often = Counter(self.classes)
+        rows = zip(self.classes, self.dataset_ids, strict=True)
+        return tuple(f"{name} (id {i})" if often[name] > 1 else name for name, i in rows)
 
     def as_entities(self) -> Metadata:
         """The same data set without classes: everything is an entity."""

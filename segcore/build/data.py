@@ -15,9 +15,11 @@ from segcore.config import Config
 from segcore.contracts import Task
 from segcore.data.catalog import Catalog
 from segcore.data.class_match import matched
+from segcore.data.label_sample import sample_labels
 from segcore.data.loader import TestLoader, train_loader
 from segcore.data.repeat_factors import repeat_factors
 from segcore.data.store import Records
+from segcore.data.survey import Survey
 from segcore.engine.launch import Fabric
 from segcore.errors import ConfigError, DataError
 from segcore.import_path import import_from
@@ -60,7 +62,9 @@ def train_records(cfg: Config, task: Task, catalog: Catalog) -> Records:
         raise ConfigError("DATASETS.TRAIN is empty; there is nothing to train on")
     first, parts = catalog.metadata(cfg.DATASETS.TRAIN[0]), []
     for name in cfg.DATASETS.TRAIN:
-        metadata, records = catalog.metadata(name), catalog.read(name)
+        metadata = catalog.metadata(name)
+        survey = Survey(metadata)
+        records = catalog.read(name, survey.add, survey=survey)
         if metadata.classes != first.classes:
             if not cfg.DATASETS.MATCH_CLASSES or task.needs == "labels":
                 raise ConfigError(
@@ -70,6 +74,7 @@ def train_records(cfg: Config, task: Task, catalog: Catalog) -> Records:
                 )
             records = matched(records, metadata, first)
         _check_needs(cfg, task, records, metadata=metadata, first=first)
+        _check_lessons(task, records, survey, filtered=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
         parts.append(records)
     records = Records.join(parts)
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
@@ -80,6 +85,24 @@ def train_records(cfg: Config, task: Task, catalog: Catalog) -> Records:
             " there is nothing to train on"
         )
     return records
+
+
+def _check_lessons(task: Task, records: Records, survey: Survey, *, filtered: bool) -> None:
+    """Say what the training set holds and what of it is lost; refuse it where that is too much.
+
+    Args:
+        filtered: images without an annotation are left out.
+    """
+    of_labels = task.needs == "labels"
+    survey.labels = sample_labels(records, survey.metadata, painted=of_labels)
+    fate = "left out (DATALOADER.FILTER_EMPTY_ANNOTATIONS)" if filtered else "seen as they are"
+    refusal = survey.refusal(crowds_train=of_labels)
+    for level, line in survey.lines(fate):
+        logger.log(logging.INFO if refusal else level, line)  # which says it once more
+    if refusal:
+        raise DataError(refusal)
+    if survey.labels and (warning := survey.labels.trivial(survey.metadata)):
+        logger.warning(warning)
 
 
 def _check_needs(

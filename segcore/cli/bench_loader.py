@@ -120,15 +120,21 @@ def entries(images: int, segments: int) -> Iterator[dict[str, object]]:
     """Annotations, spread over the images."""
     rng = np.random.default_rng(0)
     shapes = [polygon(rng) for _ in range(200)]
+    areas, boxes = [], []
+    for ring in shapes:
+        x, y = np.reshape(ring, (-1, 2)).T
+        areas.append(float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2))
+        boxes.append([x.min(), y.min(), np.ptp(x), np.ptp(y)])
     for i in range(segments):
+        n = i % len(shapes)
         yield {
             "id": i,
             "image_id": i % images,
             "category_id": i % 80 + 1,
             "iscrowd": 0,
-            "area": 5000.0,
-            "bbox": [0, 0, 10, 10],
-            "segmentation": [shapes[i % len(shapes)]],
+            "area": areas[n],
+            "bbox": boxes[n],
+            "segmentation": [shapes[n]],
         }
 
 

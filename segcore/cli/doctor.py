@@ -41,13 +41,17 @@ def report_classes(examination: Examination, metadata: Metadata) -> None:
         f" segment), {examination.segments} segments, {things} things and"
         f" {len(metadata.classes) - things} stuff classes"
     )
+    if examination.survey:
+        print("\n".join(line for _, line in examination.survey.lines()))
     if not counts:
         return
     table = Table("class", "kind", "segments, or label images with it")
     for k, count in counts.most_common(20):
-        table.add_row(metadata.classes[k], "thing" if metadata.is_thing[k] else "stuff", str(count))
+        table.add_row(
+            metadata.row_names[k], "thing" if metadata.is_thing[k] else "stuff", str(count)
+        )
     Console().print(table)
-    never = [metadata.classes[k] for k in range(len(metadata.classes)) if k not in counts]
+    never = [metadata.row_names[k] for k in range(len(metadata.classes)) if k not in counts]
     if never:
         print(f"{len(never)} classes never occur, e.g. {', '.join(never[:5])}")
 

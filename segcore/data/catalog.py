@@ -26,8 +26,9 @@ from segcore.data.formats.format import Entry, Format, Source
 from segcore.data.formats.table import FORMATS, all_formats, format_of, recognised
 from segcore.data.instance_truth import InstanceTruth
 from segcore.data.parsing.yaml_file import read_yaml
-from segcore.data.problem import Report, raise_it
+from segcore.data.problem import Report
 from segcore.data.store import Records
+from segcore.data.survey import Survey
 from segcore.errors import DataError
 from segcore.import_path import is_import_path
 from segcore.shipped import shipped
@@ -91,15 +92,23 @@ class Catalog:
             self._records[name] = self.read(name)
         return self._records[name]
 
-    def read(self, name: str, problem: Report = raise_it) -> Records:
+    def read(
+        self, name: str, problem: Report | None = None, *, survey: Survey | None = None
+    ) -> Records:
         """Records, read anew and left to the caller.
 
         Args:
-            problem: is given every fault of the files; by default the first one is raised.
+            problem: is given every fault of the files; None: the first one is raised, and what is
+                lost besides is counted.
+            survey: counts; None: what is lost is logged.
         """
-        entry = self.entry(name)
-        source = replace(entry.source, problem=problem)
-        return Records(entry.format.read(source, self.metadata(name)))
+        entry, metadata = self.entry(name), self.metadata(name)
+        counts = survey or Survey(metadata)
+        source = replace(entry.source, problem=problem or counts.add)
+        records = Records(counts.watched(entry.format.read(source, metadata)))
+        if survey is None and problem is None:
+            counts.log()
+        return records
 
     def annotated(self, name: str) -> bool:
         """Whether there is any truth to compare with, as far as the file is there to say so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import numpy as np
 from segcore.data.catalog import Catalog
 from segcore.data.images import image_size
 from segcore.data.instance_truth import InstanceTruth
+from segcore.data.label_sample import sample_labels
 from segcore.data.problem import Problem, Report
 from segcore.data.store import Records
+from segcore.data.survey import Survey
 from segcore.errors import DataError
 from segcore.labels import frame_ids, lost_ids, refuse_bgr, semantic_map
 from segcore.structures import Frame, Metadata, PngId, Record
@@ -42,9 +45,12 @@ class Examination:
     classes: Counter[int] = field(default_factory=Counter[int])
     counts: Counter[str] = field(default_factory=Counter[str])
     problems: dict[str, list[Problem]] = field(default_factory=dict[str, list[Problem]])
+    survey: Survey | None = None  # what `segcore train` says of it, too
 
     def add(self, problem: Problem) -> None:
         """One more: what readers report to."""
+        if self.survey and problem.effect != "fault":
+            self.survey.add(problem)
         self.counts[problem.kind] += 1
         alike = self.problems.setdefault(problem.kind, [])
         if len(alike) < KEPT:
@@ -66,7 +72,8 @@ def examine(
     examination = Examination()
     try:
         examination.metadata = metadata = catalog.metadata(name)
-        records = catalog.read(name, examination.add)
+        examination.survey = survey = Survey(metadata)
+        records = catalog.read(name, examination.add, survey=survey)
         truth = _truth(catalog, name, examination.add)
     except DataError as fault:
         examination.add(_problem(fault, "data set that cannot be read", Path(name)))
@@ -79,7 +86,19 @@ def examine(
         examination.classes.update(s.category for s in segments)
         for problem in _problems(record, metadata, truth, examination.classes):
             examination.add(problem)
+    for kind, message in _lessons(records, survey):
+        examination.add(_problem(message, kind, Path(name)))
     return examination
+
+
+def _lessons(records: Records, survey: Survey) -> Iterator[tuple[str, str]]:
+    """Whether there is something to learn: what `segcore train` refuses, or warns of."""
+    with suppress(DataError):  # of pixels that are no label: reported already
+        survey.labels = sample_labels(records, survey.metadata)
+    if refusal := survey.refusal():
+        yield "nothing to train on", refusal
+    elif survey.labels and (warning := survey.labels.trivial(survey.metadata)):
+        yield "one answer is always right", warning
 
 
 def _truth(catalog: Catalog, name: str, report: Report) -> InstanceTruth | None:

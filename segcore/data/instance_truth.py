@@ -7,10 +7,13 @@ another number.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 
 from segcore.data.formats.format import Format, Source
+from segcore.data.problem import raise_it
 from segcore.data.store import Records
+from segcore.data.survey import Survey
 from segcore.errors import DataError
 from segcore.structures import Metadata, Record
 
@@ -33,7 +36,12 @@ class InstanceTruth:
     @cached_property
     def records(self) -> Records:
         """Of the instances JSON, read when the first one is asked for."""
-        return Records(self._noted(self.format.read(self.source, self.metadata)))
+        survey, source = Survey(self.metadata), self.source
+        if source.problem is raise_it:  # nobody else counts what is lost
+            source = replace(source, problem=survey.add)
+        records = Records(self._noted(survey.watched(self.format.read(source, self.metadata))))
+        survey.log()
+        return records
 
     def _noted(self, records: Iterator[Record]) -> Iterator[Record]:
         for i, record in enumerate(records):

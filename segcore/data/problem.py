@@ -5,9 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal
 
 from segcore.errors import DataError
+
+# kinds of losses: nothing of such an annotation can be learnt, or not what is meant
+NO_MASK = "box without a mask"
+SHORT = "ring of an odd length or of under three points"
+BROKEN_RING = "one of several rings left out"
+FLAT = "mask without an area"
+UNIT = "coordinates of 0 to 1"
+OUTSIDE = "outside its image"
+MOSTLY_OUTSIDE = "mostly outside its image"
+DROPPED = (NO_MASK, SHORT)  # of these there is no segment; the others stay, as they always did
+ASTRAY = "coordinate that went astray"  # a fault: to draw such a polygon takes all memory
+# kinds of oddities
+OTHER_AREA = "mask of another area than the file says"
+OTHER_BOX = "mask of another place than the file's bbox"
+NO_ANNOTATION = "image without an annotation"
+ODDITIES = (OTHER_AREA, OTHER_BOX, NO_ANNOTATION)
+
+
+Effect = Literal["fault", "loss", "oddity"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +39,9 @@ class Problem:
         kind: a word or two that alike problems share: "category", "segmentation", "image size".
         image: id of the image, where it is known.
         annotation: id of the annotation, where it is known.
+        effect: "fault": nobody trains with it; "loss": a training counts it, and what it is about
+            teaches nothing, or something else; "oddity": it is counted, and used as it is.
+        category: contiguous class, where it is known.
     """
 
     message: str
@@ -27,11 +49,14 @@ class Problem:
     kind: str
     image: int | str | None = None
     annotation: int | str | None = None
+    effect: Effect = "fault"
+    category: int | None = None
 
 
 Report = Callable[[Problem], None]  # what is done about a problem
 
 
-def raise_it(problem: Problem) -> NoReturn:
-    """The first problem is the last: a training wants a data set without any."""
-    raise DataError(problem.message) from None
+def raise_it(problem: Problem) -> None:
+    """The first fault is the last: a training wants a data set without any."""
+    if problem.effect == "fault":
+        raise DataError(problem.message) from None

@@ -14,7 +14,7 @@ import numpy as np
 
 from segcore.data.parsing.json_stream import read_object
 from segcore.data.parsing.values import identity, real, text, typed
-from segcore.data.problem import Problem, Report
+from segcore.data.problem import Effect, Problem, Report
 from segcore.errors import DataError
 from segcore.structures import Metadata, Size
 
@@ -120,9 +120,12 @@ class CocoFile:
         self._ends.append(len(self._buffer))
 
     def _report_unlisted(self, image: ImageId) -> None:
+        other: ImageId = str(image) if isinstance(image, int) else _number(image)
+        hint = f"; there is an image {other!r}: write both with quotes, or both without"
         for number, *_ in self.annotations(image):
             what = f"{self.path}: {named(self._what, number)}"
-            message = f"{what} belongs to {self.word} {image}, which is not listed"
+            message = f"{what} belongs to {self.word} {image!r}, which is not listed"
+            message += hint if other in self.images else ""
             self.report(message, f"unlisted {self.word}", image=image, annotation=number)
 
     def report(
@@ -132,11 +135,12 @@ class CocoFile:
         *,
         image: ImageId | None = None,
         annotation: int | str | None = None,
+        category: int | None = None,
+        effect: Effect = "fault",
     ) -> None:
-        """A fault of this file on its way to whoever wants to know."""
-        self._problem(
-            Problem(message=message, path=self.path, kind=kind, image=image, annotation=annotation)
-        )
+        """A fault or a loss of this file on its way to whoever wants to know."""
+        where = {"path": self.path, "image": image, "annotation": annotation, "category": category}
+        self._problem(Problem(message=message, kind=kind, effect=effect, **where))
 
     def _read(self, index: int) -> tuple[Any, ...]:
         return marshal.loads(memoryview(self._buffer)[self._ends[index] : self._ends[index + 1]])
@@ -148,6 +152,10 @@ class CocoFile:
             return []
         low, high = self._edges[number], self._edges[number + 1]
         return [self._read(i) for i in self._order[low:high].tolist()]
+
+
+def _number(text: str) -> ImageId:
+    return int(text) if text.isdecimal() else text
 
 
 def _file_name(path: Path, entry: Any, what: str) -> tuple[str, None]:

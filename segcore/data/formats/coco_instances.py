@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from segcore import masks
 from segcore.data.folders import image_folder
@@ -29,14 +28,14 @@ from segcore.data.formats.coco_writing import categories, image_entry, numbered
 from segcore.data.formats.format import Format, Goal, Source
 from segcore.data.image_names import ImageFiles
 from segcore.data.parsing.run_lengths import BATCH, faults
-from segcore.data.parsing.shapes import is_compressed, shape_of
+from segcore.data.parsing.shape_doubts import Doubt, doubt_of, doubt_of_area
+from segcore.data.parsing.shapes import shape_of
 from segcore.data.parsing.values import flag, get, real, typed, whole
+from segcore.data.problem import ASTRAY, ODDITIES, Effect
 from segcore.errors import DataError
 from segcore.segment_rle import to_rle
 from segcore.structures import Frame, Metadata, Polygons, Record, Rle, Segment, Size
 from segcore.whole_file import whole_file
-
-logger = logging.getLogger(__name__)
 
 
 def read(source: Source, metadata: Metadata) -> Iterator[Record]:
@@ -60,29 +59,42 @@ def records_of(
     for image, (name, size) in content.images.items():
         frame = Frame(file_of(name), segments.of(image, size))
         record = Record(image, size, (frame,))
-        if not waiting and not segments.compressed:  # polygons are packed while they are warm
+        if not waiting and not segments.rles:  # polygons are packed while they are warm
             yield record
             continue
         waiting.append(record)
-        if len(segments.compressed) >= BATCH or len(waiting) >= BATCH:
+        if len(segments.rles) >= BATCH or len(waiting) >= BATCH:
             yield from segments.checked(waiting)
             waiting = []
     yield from segments.checked(waiting)
-    segments.warn()
 
 
 def values_of(path: Path) -> Callable[[Any], tuple[Any, ...]]:
-    """Of an annotation: its number, category, shape, whether it is a crowd, its area."""
+    """Of an annotation: its number, category, shape, whether it is a crowd, its area, its bbox."""
 
     def values(entry: Any) -> tuple[Any, ...]:
         number = id_in(entry, "id")
         what = named("annotation", number) if isinstance(entry, dict) else "an annotation"
         category = typed(entry, "category_id", whole, what, path)
-        shape = get(entry, "segmentation", what, path)
+        box = entry.get("bbox")
+        # an object of a detection data set has a box alone
+        shape = entry.get("segmentation") if box else get(entry, "segmentation", what, path)
         crowd = typed(entry, "iscrowd", flag, what, path, default=False)
-        return number, category, shape, crowd, typed(entry, "area", real, what, path, default=None)
+        area = typed(entry, "area", real, what, path, default=None)
+        return number, category, shape, crowd, area, box
 
     return values
+
+
+class Annotation(NamedTuple):
+    """What a file says of one object, besides its shape."""
+
+    label: int  # contiguous class
+    image: ImageId
+    number: int | str | None
+    crowd: bool
+    area: float | None = None
+    box: Any = None  # x y width height, unchecked
 
 
 @dataclass(slots=True)
@@ -92,8 +104,7 @@ class Segments:
     content: CocoFile
     metadata: Metadata
     known: dict[int, int] = field(init=False)
-    compressed: list[tuple[Rle, ImageId, int | str | None]] = field(default_factory=list[Any])
-    shapeless: int = 0
+    rles: list[tuple[Rle, Annotation]] = field(default_factory=list[Any])
 
     def __post_init__(self) -> None:
         self.known = class_of(self.metadata)
@@ -101,11 +112,12 @@ class Segments:
     def of(self, image: ImageId, size: Size) -> tuple[Segment, ...]:
         """Those of an image, in the file's order."""
         segments = []
-        for number, category, value, crowd, area in self.content.annotations(image):
+        for number, category, value, crowd, area, box in self.content.annotations(image):
             label = self.label(category, image, number)
             if label is None:
                 continue
-            shape = self.shape(value, size, image, number)
+            annotation = Annotation(label, image, number, crowd, area, box)
+            shape = self.shape(value, size, annotation)
             if shape is not None:
                 segments.append(Segment(label, shape, crowd, area))
         return tuple(segments)
@@ -120,45 +132,54 @@ class Segments:
             content.report(message, "category", image=image, annotation=number)
         return label
 
-    def shape(
-        self, value: Any, size: Size, image: ImageId, number: int | str | None
-    ) -> Polygons | Rle | None:
-        """A segmentation; the RLE texts among them are looked at by `checked`."""
+    def shape(self, value: Any, size: Size, of: Annotation) -> Polygons | Rle | None:
+        """A segmentation, held to the image and to what the file says of it; `checked` does the
+        same for RLEs."""
         content = self.content
         try:
-            shape = shape_of(value, size, named("annotation", number), content.path)
+            shape = shape_of(value, size, named("annotation", of.number), content.path)
         except DataError as fault:
-            content.report(str(fault), "segmentation", image=image, annotation=number)
+            content.report(str(fault), "segmentation", image=of.image, annotation=of.number)
             return None
-        if shape is None:
-            self.shapeless += 1
-        elif not isinstance(shape, Polygons) and is_compressed(value):
-            self.compressed.append((shape, image, number))
-        return shape
+        if shape is not None and not isinstance(shape, Polygons):
+            self.rles.append((shape, of))
+            return shape
+        doubt = None if of.crowd else doubt_of(value, shape, size, area=of.area, box=of.box)
+        if doubt is not None:
+            self._report(doubt, of)
+        return None if doubt is not None and doubt[0] == ASTRAY else shape
 
     def checked(self, records: list[Record]) -> list[Record]:
-        """The same records without the compressed RLEs that do not cover their image."""
-        wrong = faults(
-            [rle["counts"] for rle, _, _ in self.compressed],
-            [rle["size"] for rle, _, _ in self.compressed],
-        )
+        """The same records without the RLEs that do not cover their image."""
+        shapes = [rle for rle, _ in self.rles]
+        wrong = faults([rle["counts"] for rle in shapes], [rle["size"] for rle in shapes])
         broken: set[int] = set()
         for i, fault in wrong.items():
-            rle, image, number = self.compressed[i]
-            message = f"{self.content.path}: {named('annotation', number)} has {fault}"
-            self.content.report(message, "segmentation", image=image, annotation=number)
+            rle, of = self.rles[i]
+            message = f"{self.content.path}: {named('annotation', of.number)} has {fault}"
+            self.content.report(message, "segmentation", image=of.image, annotation=of.number)
             broken.add(id(rle))
-        self.compressed.clear()
+        sound = [pair for i, pair in enumerate(self.rles) if i not in wrong and not pair[1].crowd]
+        areas = masks.area([rle for rle, _ in sound]).tolist() if sound else []
+        for area, (_, of) in zip(areas, sound, strict=True):
+            if doubt := doubt_of_area(area, of.area):
+                self._report(doubt, of)
+        self.rles.clear()
         return [_without(broken, record) for record in records] if broken else records
 
-    def warn(self) -> None:
-        """At the end: how much was nothing but points and lines."""
-        if self.shapeless:
-            logger.warning(
-                "%s: %d annotations have no polygon of an area; dropped",
-                self.content.path,
-                self.shapeless,
-            )
+    def _report(self, doubt: Doubt, of: Annotation) -> None:
+        """A loss or an oddity on its way to whoever counts them."""
+        (kind, text), content = doubt, self.content
+        what = f"{named('annotation', of.number)} of {content.word} {of.image}"
+        effect: Effect = "fault" if kind == ASTRAY else "oddity" if kind in ODDITIES else "loss"
+        content.report(
+            f"{content.path}: {what} {text}",
+            kind,
+            image=of.image,
+            annotation=of.number,
+            category=of.label,
+            effect=effect,
+        )
 
 
 def _without(broken: set[int], record: Record) -> Record:

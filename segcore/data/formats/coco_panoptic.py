@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,9 @@ from segcore.data.formats.format import Format, Source
 from segcore.data.image_names import ImageFiles
 from segcore.data.images import IMAGE_SUFFIXES
 from segcore.data.parsing.values import flag, identity, listing, real, text, typed, whole
-from segcore.data.problem import Problem, Report
+from segcore.data.problem import NO_ANNOTATION, Problem, Report
 from segcore.errors import DataError
 from segcore.structures import Frame, Metadata, PngId, Record, Segment
-
-logger = logging.getLogger(__name__)
 
 LARGEST_ID = (1 << 24) - 1
 
@@ -39,11 +36,12 @@ def read(source: Source, metadata: Metadata) -> Iterator[Record]:
         return
     pngs = folder_of(source.more.get("panoptic", path.with_suffix("")), "folder of panoptic PNGs")
     png_of = ImageFiles(pngs, path)
-    labels, known, left_out = source.more.get("semantic"), class_of(metadata), 0
+    labels, known = source.more.get("semantic"), class_of(metadata)
     for image, (name, size) in content.images.items():
         annotations = content.annotations(image)
         if not annotations:
-            left_out += 1
+            message = f"{path}: image {image} has no annotation; it is left out"
+            content.report(message, NO_ANNOTATION, image=image, effect="oddity")
             continue
         if len(annotations) > 1:
             message = f"{path}: image {image} has {len(annotations)} annotations; expected one"
@@ -52,8 +50,6 @@ def read(source: Source, metadata: Metadata) -> Iterator[Record]:
         segments = panoptic_segments(content, image, metadata, known)
         semantic = None if labels is None else labels / Path(png).name
         yield Record(image, size, (Frame(file_of(name), segments, png_of(png), semantic),))
-    if left_out:
-        logger.warning("%s: %d images have no annotation; left out", path, left_out)
 
 
 def _png_of(name: str, folder: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from segcore.data.folders import first_with, image_folder
 from segcore.data.formats.coco_file import CocoFile, id_in, named
 from segcore.data.formats.coco_head import classes_of_file, head_of, image_folders, is_video
-from segcore.data.formats.coco_instances import Segments
+from segcore.data.formats.coco_instances import Annotation, Segments
 from segcore.data.formats.format import Format, Source
 from segcore.data.parsing.values import flag, listing, real, text, typed, whole
 from segcore.errors import DataError
@@ -44,12 +44,12 @@ def read(source: Source, metadata: Metadata) -> Iterator[Record]:
             for t, (value, area) in enumerate(zip(shapes, areas, strict=True)):
                 if not value:  # null, and [] of some tools
                     continue
-                shape = segments.shape(value, size, video, number)
+                told = Annotation(label, video, number, crowd, area)
+                shape = segments.shape(value, size, told)
                 if shape is not None:
                     shown[t].append(Segment(label, shape, crowd, area, track))
         frames = (Frame(folder / n, tuple(s)) for n, s in zip(names, shown, strict=True))
         yield from segments.checked([Record(video, size, tuple(frames))])
-    segments.warn()
 
 
 def _fits(content: CocoFile, video: int | str, annotation: tuple[Any, ...], frames: int) -> bool:

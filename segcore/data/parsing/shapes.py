@@ -21,7 +21,7 @@ NUMBERS = {int, float}
 
 
 def shape_of(value: Any, size: Size, what: str, path: Path) -> Polygons | Rle | None:
-    """A segmentation; None where it is nothing but points and lines.
+    """A segmentation; None where there is none, or nothing but points and lines.
 
     The counts of a compressed RLE are taken as they are: `is_compressed`, `run_lengths.faults`.
 
@@ -30,12 +30,14 @@ def shape_of(value: Any, size: Size, what: str, path: Path) -> Polygons | Rle | 
         what: the annotation, for errors.
         path: the file, for errors.
     """
+    if value is None:
+        return None
     if isinstance(value, dict) and {"counts", "size"} <= value.keys():
         return _rle(value, size, what, path)
     if not isinstance(value, list) or not all(isinstance(ring, list) for ring in value):
         raise DataError(
-            f"{path}: {what} has a segmentation that is neither polygons nor RLE; expected"
-            " [[x0, y0, x1, y1, ...], ...] or {size, counts}"
+            f"{path}: {what} has a segmentation that is neither polygons nor RLE: {value!r:.60};"
+            " expected [[x0, y0, x1, y1, ...], ...] or {size, counts}"
         )
     for ring in value:
         if not _is_flat(ring):
@@ -43,6 +45,11 @@ def shape_of(value: Any, size: Size, what: str, path: Path) -> Polygons | Rle | 
                 f"{path}: {what} has a polygon {ring!r:.60}; expected a flat list x0, y0, x1, y1,"
                 f" ... of finite numbers under {LIMIT:.0e}, no pairs"
             )
+    if len(value) > 2 and all(len(ring) == 2 for ring in value):
+        raise DataError(
+            f"{path}: {what} has a list of points {value!r:.60}; expected the numbers of a polygon"
+            " in one flat list, x0, y0, x1, y1, ..., no pairs"
+        )
     rings = tuple(tuple(ring) for ring in value if len(ring) >= 6 and len(ring) % 2 == 0)
     return Polygons(rings) if rings else None
 

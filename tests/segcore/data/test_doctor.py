@@ -87,6 +87,7 @@ def test_all_faults_of_a_panoptic_file(tmp_path):
         ("unlisted image", 99),
         ("category", 0),
         ("annotations of one image", 2),
+        ("image without an annotation", 7),
     ]
     assert [r.id for r in records] == list(range(7))
     assert [len(r.frames[0].segments) for r in records[:3]] == [2, 3, 3]  # the first one counts
