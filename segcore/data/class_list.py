@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 Color = tuple[int, int, int]
+CLASS_FILES = ("classes.json", "classes.yaml", "labelmap.txt")  # the last one is CVAT's
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +21,9 @@ class ClassList:
     ignore_label: int = 255
     label_map: dict[int, int] | None = None  # pixel value: class
     frequencies: tuple[str, ...] | None = None  # LVIS: "r" rare, "c" common, "f" frequent
+
+
+def class_files(labels: Path) -> list[Path]:
+    """Where the class list of a folder of label images may lie: in it, or up to two above."""
+    places = (labels, *labels.absolute().parents[:2])
+    return [place / name for place in places for name in CLASS_FILES]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from segcore.data.class_list import ClassList
 from segcore.data.folders import first_with
+from segcore.data.formats.foreign import refuse_foreign
 from segcore.data.parsing.class_list import class_list, is_color
 from segcore.data.parsing.json_stream import last_member, read_object
 from segcore.data.parsing.values import flag, typed, whole
@@ -61,9 +61,15 @@ def _read_head(path: Path, _changed: int, size: int) -> Head:
     if not categories:
         each["categories"] = categories.append
     annotated = True
-    with suppress(_Enough):
+    try:
         annotated = read_object(path, each).get("annotations") is not None
+    except _Enough:
+        pass
+    except DataError:
+        refuse_foreign(path)
+        raise
     if not categories:
+        refuse_foreign(path)
         raise DataError(f"{path}: has no categories; list them as `classes` in a catalogue entry")
     for entry in categories:
         if not isinstance(entry, dict) or not {"id", "name"} <= entry.keys():

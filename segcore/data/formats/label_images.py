@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from segcore.data.class_list import ClassList
+from segcore.data.class_list import ClassList, class_files
 from segcore.data.folders import (
     first_with,
     folder_of,
@@ -14,14 +15,13 @@ from segcore.data.folders import (
     pairs_by_stem,
 )
 from segcore.data.formats.format import Format, Source
-from segcore.data.images import IMAGE_SUFFIXES, WHERE, image_sizes
+from segcore.data.images import IMAGE_SUFFIXES, image_sizes
 from segcore.data.parsing.class_list import class_list
+from segcore.data.parsing.text_file import read_text
 from segcore.data.parsing.yaml_file import read_yaml
 from segcore.data.problem import Problem
 from segcore.errors import DataError
 from segcore.structures import Frame, Metadata, Record
-
-CLASS_FILES = ("classes.json", "classes.yaml")
 
 
 def read_folder(source: Source, metadata: Metadata) -> Iterator[Record]:
@@ -49,12 +49,7 @@ def read_list(source: Source, metadata: Metadata) -> Iterator[Record]:
 
 def _pairs(source: Source) -> Iterator[tuple[str, str]]:
     path = source.annotations
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        raise DataError(f"{path}: list of images not found; {WHERE}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: list of images is no UTF-8 text: {error}") from None
+    lines = read_text(path, "list of images").splitlines()
     for number, line in enumerate(lines, 1):
         image, _, label = line.rpartition(" ")
         if image and label:
@@ -65,17 +60,34 @@ def _pairs(source: Source) -> Iterator[tuple[str, str]]:
 
 
 def classes_beside(source: Source) -> ClassList:
-    """Of a classes.json, or .yaml, in the folder of label images or up to two above it."""
+    """Of a class file in the folder of label images or up to two above it."""
     folder = source.annotations
-    tried = [folder / file for file in CLASS_FILES]
-    tried += [parent / file for parent in folder.absolute().parents[:2] for file in CLASS_FILES]
+    tried = class_files(folder)
     for file in (file for file in tried if file.exists()):
-        return class_list(read_yaml(file, "class list"), str(file))
+        content = _label_map(file) if file.suffix == ".txt" else read_yaml(file, "class list")
+        return class_list(content, str(file))
     raise DataError(
         f"{folder}: label images do not say what the classes are called; put a classes.json"
         f' ({{"names": [...], "ignore_label": 255}}) beside {folder}, or write a catalogue entry;'
         f" looked for {', '.join(map(str, tried))}"
     )
+
+
+def _label_map(file: Path) -> dict[str, list[Any]]:
+    """CVAT's `label:red,green,blue:parts:actions` lines."""
+    names, colors = [], []
+    for number, line in enumerate(read_text(file, "class list").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, _, rest = line.partition(":")
+        try:
+            colors.append([int(value) for value in rest.split(":")[0].split(",")])
+        except ValueError:
+            raise DataError(
+                f"{file}: line {number}, {line!r:.80}, is not `label:red,green,blue:parts:actions`"
+            ) from None
+        names.append(name)
+    return {"names": names, "colors": colors}
 
 
 def _images_beside(folder: Path) -> Path:
@@ -87,6 +99,7 @@ def _images_beside(folder: Path) -> Path:
         f"../../images/{folder.name}",
         "../images",
         "../../images",
+        "../JPEGImages",
     )
     return first_with(names, [folder / place for place in places], folder)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from segcore.data.class_list import class_files
+from segcore.data.formats.foreign import refuse_foreign
 from segcore.data.formats.format import Format
 from segcore.errors import DataError
 from segcore.import_path import import_from, is_import_path
@@ -52,7 +54,10 @@ def all_formats() -> list[Format]:
 
 
 def recognised(path: Path) -> Format:
-    """The format of a data set that is given by its path."""
+    """The format of a data set that is given by its path; DataError names what else it is."""
+    labels = path.is_dir() and any(file.exists() for file in class_files(path))
+    if not labels and path.suffix.lower() != ".json":  # a JSON is read before it is given up
+        refuse_foreign(path)
     for format in all_formats():
         if format.recognises(path):
             return format

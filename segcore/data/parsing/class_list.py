@@ -42,9 +42,20 @@ def class_list(content: Any, where: str) -> ClassList:
         for key, kind in KINDS.items()
         if content.get(key) is not None or key == "ignore_label" in content
     }
-    classes = ClassList(tuple(str(name) for name in names), **given)
+    classes = ClassList(tuple(_name(name, where) for name in names), **given)
     _check(classes, where)
     return classes
+
+
+def _name(name: str | int | float, where: str) -> str:
+    """A class name; the two halves that JSON writes for a rare letter, and YAML keeps, joined."""
+    try:
+        return str(name).encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{where}: class name {name!r:.80} has half a letter (a surrogate without its other"
+            " one), which no file can hold; write it anew"
+        ) from None
 
 
 def is_color(value: Any) -> bool:

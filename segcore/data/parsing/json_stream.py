@@ -7,8 +7,9 @@ import mmap
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
+from segcore.data.parsing.text_file import as_text, not_unicode
 from segcore.errors import DataError
 
 CHUNK = 1 << 20  # characters
@@ -24,8 +25,8 @@ def read_object(path: Path, each: Mapping[str, Callable[[Any], None]]) -> dict[s
             their number stands in the array's place.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _Window(file).read(each)
+        with path.open("rb") as file, as_text(file) as text:
+            return _Window(text).read(each)
     except FileNotFoundError:
         raise DataError(
             f"{path}: annotation file not found; data sets lie below DETECTRON2_DATASETS"
@@ -40,7 +41,9 @@ def read_object(path: Path, each: Mapping[str, Callable[[Any], None]]) -> dict[s
             f"{path}: not valid JSON at character {error.pos} ({error.msg});"
             " is the download complete?"
         ) from None
-    except (UnicodeDecodeError, OSError) as error:
+    except UnicodeDecodeError as error:
+        raise not_unicode(path, "annotation file", error) from None
+    except OSError as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from None
 
 
@@ -68,7 +71,7 @@ class _NoObject(Exception):
 class _Window:
     """The part of a file that is being parsed."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: IO[str]) -> None:
         self.file = file
         self.text, self.here, self.before = "", 0, 0
         self.scan = json.JSONDecoder().raw_decode

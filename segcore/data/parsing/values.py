@@ -65,10 +65,12 @@ def real(value: Any) -> float:
 
 
 def text(value: Any) -> str:
-    """Some letters."""
-    if isinstance(value, str) and value and "\0" not in value:
-        return value
-    raise ValueError("a text")
+    """Some letters, whole ones."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("a text")
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError("whole letters; one has half of its surrogate pair")
+    return value
 
 
 def identity(value: Any) -> int | str:
