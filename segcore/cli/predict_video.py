@@ -21,7 +21,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from segcore.cli.predict_files import make_folder
+from segcore.cli.made_by import made_by
+from segcore.cli.predict_files import at, make_folder
 from segcore.cli.video_output import (
     PartWriter,
     VideoJob,
@@ -30,13 +31,16 @@ from segcore.cli.video_output import (
     names_of,
     progress_of,
 )
+from segcore.config import load_config
 from segcore.data.frame_source import FrameSource, frame_source
 from segcore.data.problem import Problem
 from segcore.data.video_file import encoder_for
+from segcore.engine.folder_lock import only_run_in
 from segcore.engine.memory import keep_freed_memory
 from segcore.engine.signals import StopSignals
 from segcore.errors import ConfigError, DataError
 from segcore.predict import Predictor, pixels_of
+from segcore.user_path import user_path
 from segcore.visualize import draw_tracks
 
 PART_SECONDS, PART_FRAMES = 60, 250  # after which a part is closed
@@ -64,29 +68,48 @@ def main(
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     if fps <= 0:
         raise ConfigError(f"--fps {fps}: expected a number of frames a second above 0")
-    settings = {
-        "window": window, "overlap": overlap, "threshold": threshold, "config": config_file,
-        "opts": list(opts), "weights": weights, "refine": refine, "num_crops": num_crops,
-    }  # fmt: skip
-    jobs = jobs_of([Path(os.path.abspath(Path(v).expanduser())) for v in videos], output, settings,
-                   save_frames=save_frames, no_video=no_video)  # fmt: skip
-    left = [job for job in jobs if overwrite or not job.done]
-    if len(left) < len(jobs):
-        print(f"{len(jobs) - len(left)} of {len(jobs)} are done already; going on")
-    if not left:
-        print(f"nothing left to do in {output}")
-        return 0
-    keep_freed_memory()
+    sources = list(dict.fromkeys(Path(os.path.abspath(user_path(video))) for video in videos))
+    outputs = outputs_of(sources, output, no_video=no_video)
     crops = [] if num_crops is None else ["ENTITY.CROP_SAMPLE_NUM_TEST", str(num_crops)]
-    opts = ["TEST.BATCH_SIZE", str(batch_size), *crops, *opts]
-    predictor = Predictor(config_file, weights, opts, refine=refine)
+    cfg = load_config(config_file, ["TEST.BATCH_SIZE", str(batch_size), *crops, *opts])
+    weights = cfg.MODEL.WEIGHTS if weights is None else weights
+    refine = cfg.TEST.REFINE.WEIGHTS if refine is None else refine
+    now = made_by(cfg, weights, refine, threshold)
+    jobs = [
+        VideoJob(source, name, video, save_frames, now, (window, overlap))
+        for source, (name, video) in zip(sources, outputs, strict=True)
+    ]
+    with only_run_in(jobs[0].name.parent, "--output"):
+        left = [job for job in jobs if is_left(job, overwrite=overwrite)]
+        if len(left) < len(jobs):
+            print(f"{len(jobs) - len(left)} of {len(jobs)} are done already; going on")
+        if not left:
+            print(f"nothing left to do in {output}")
+            return 0
+        keep_freed_memory()
+        predictor = Predictor(cfg, weights, refine=refine)
+        return segment_all(predictor, left, Fraction(fps).limit_denominator(1001))
+
+
+def is_left(job: VideoJob, *, overwrite: bool) -> bool:
+    """Whether it is to be done; takes away what was made otherwise."""
+    job.check()
+    content = job.complete
+    changed = content is not None and job.changed(content)
+    if changed:
+        print(f"{job.tracks}: was made with other {', '.join(changed)}: done anew")
+    if changed or overwrite:
+        job.remove()
+    return bool(content is None or changed or overwrite)
+
+
+def segment_all(predictor: Predictor, jobs: Sequence[VideoJob], rate: Fraction) -> int:
+    """One video after the other, whatever becomes of it; the status of the program."""
     skipped: list[str] = []
     with StopSignals() as stop:
-        for job in left:
-            if overwrite:
-                job.remove()
+        for job in jobs:
             try:
-                source = frame_source(job.source, pixels_of, Fraction(fps).limit_denominator(1001))
+                source = frame_source(job.source, pixels_of, rate)
                 skipped += segment(predictor, job, source, stop)
             except DataError as error:
                 skipped.append(str(error))
@@ -97,37 +120,24 @@ def main(
     return 128 + stop.caught if stop.caught else int(bool(skipped))
 
 
-def jobs_of(
-    videos: Sequence[Path],
-    output: Path,
-    settings: dict[str, object],
-    *,
-    save_frames: bool,
-    no_video: bool,
-) -> list[VideoJob]:
-    """What is to be done, checked as far as that is possible before a model is loaded."""
-    videos = list(dict.fromkeys(videos))
+def outputs_of(
+    videos: Sequence[Path], output: Path, *, no_video: bool
+) -> list[tuple[Path, Path | None]]:
+    """The name of each video's results, and the drawn video; its folder is made."""
     names = names_of(videos, output)
     suffix = output.suffix.lower() if is_video_name(output) else ".mp4"
     if not no_video:
-        encoder_for(names[0].with_name(names[0].name + suffix))
+        encoder_for(at(names[0], suffix))
     make_folder(names[0].parent)
-    jobs = []
-    for source, name in zip(videos, names, strict=True):
-        video = None if no_video else name.with_name(name.name + suffix)
-        job = VideoJob(source, name, video, save_frames, {"video": str(source)} | settings)
-        job.check()
-        jobs.append(job)
-    return jobs
+    return [(name, None if no_video else at(name, suffix)) for name in names]
 
 
 def segment(
     predictor: Predictor, job: VideoJob, source: FrameSource, stop: StopSignals
 ) -> list[str]:
     """Do one video, or go on with it, until its end or a signal; what was wrong with frames."""
-    window, threshold = int(job.settings["window"]), float(job.settings["threshold"])
-    overlap = int(job.settings["overlap"])
-    progress = progress_of(job, threshold, window)
+    (window, overlap), threshold = job.windows, job.made_by["confidence_threshold"]
+    progress = progress_of(job)
 
     def skip(problem: Problem) -> None:
         if problem.message not in progress.skipped:  # it may have been read before

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from segcore import masks
+from segcore.cli.made_by import MadeBy, differing
 from segcore.cli.predict_files import at, holder
 from segcore.cli.video_tracks import content_of, tracks_of
 from segcore.data.video_file import KINDS, VideoWriter, encoder_for, join_videos
@@ -40,14 +41,16 @@ class VideoJob:
         name: of the results, without an ending.
         video: the drawn one; None: there is to be none.
         save_frames: each frame is to be a picture too, in the folder `name`.
-        settings: whatever the results depend on.
+        made_by: what the results are made with, of `made_by`.
+        windows: and the length and the overlap of the windows.
     """
 
     source: Path
     name: Path
     video: Path | None
     save_frames: bool
-    settings: Mapping[str, Any]
+    made_by: MadeBy
+    windows: tuple[int, int]
 
     @property
     def tracks(self) -> Path:
@@ -58,9 +61,24 @@ class VideoJob:
         return at(self.name, ".parts")
 
     @property
-    def done(self) -> bool:
-        """All of it is there."""
-        return holder(self.tracks) == self.source and bool(content_of(self.tracks).get("complete"))
+    def settings(self) -> dict[str, Any]:
+        """All that the results depend on, as they say it in JSON; `noted_in` reads the first."""
+        windows = {"windows": list(self.windows)}
+        return {"made_by": self.made_by, "file_name": str(self.source)} | windows
+
+    def changed(self, content: Mapping[str, Any]) -> list[str]:
+        """What a JSON of this video was made with otherwise."""
+        others = ("file_name", "windows")
+        return [
+            *differing(content.get("made_by"), self.made_by),
+            *(key for key in others if content.get(key) != self.settings[key]),
+        ]
+
+    @property
+    def complete(self) -> dict[str, Any] | None:
+        """What the JSON says, where all of the video was done, whatever with."""
+        content = content_of(self.tracks) if holder(self.tracks) == self.source else {}
+        return content if content.get("complete") else None
 
     def check(self) -> None:
         """DataError where results would take the place of what is not theirs."""
@@ -112,21 +130,19 @@ class Progress:
         return self.recent[0] if self.recent else 0
 
 
-def progress_of(job: VideoJob, threshold: float, window: int) -> Progress:
+def progress_of(job: VideoJob) -> Progress:
     """As the last part says; DataError where it was begun with other settings."""
     files = [path for path in job.part_files() if path.suffix == ".json"]
     if not files:
-        return Progress(Linker(threshold), deque(maxlen=window))
+        return Progress(Linker(job.made_by["confidence_threshold"]), deque(maxlen=job.windows[0]))
     last = content_of(files[-1])
-    before, now = last["settings"], json.loads(json.dumps(job.settings))
-    if before != now:
-        words = [f"{k} {before.get(k)} and now {now[k]}" for k in now if before.get(k) != now[k]]
+    if changed := job.changed(last):
         raise DataError(
-            f"{job.parts}: was begun with {', '.join(words)}; give the same to go on, or"
+            f"{job.parts}: was begun with other {', '.join(changed)}; give the same to go on, or"
             " --overwrite to begin anew"
         )
     height, width = last["size"]
-    recent = deque(last["recent"], maxlen=window)
+    recent = deque(last["recent"], maxlen=job.windows[0])
     return Progress(Linker.from_state(last["linker"]), recent, (height, width), last["skipped"])
 
 
@@ -163,7 +179,7 @@ class PartWriter:
         """Video first, JSON last."""
         self._open.close()
         content = {
-            "settings": self.job.settings,
+            **self.job.settings,
             "size": progress.size,
             "frames": self.rows,
             "skipped": progress.skipped,
@@ -181,16 +197,17 @@ def finish(job: VideoJob, metadata: Metadata, *, rate: Fraction, complete: bool)
     with whole_file(job.tracks, "w") as stream:
         last = content_of(parts[-1])
         head = {
-            "file_name": str(job.source),
+            **job.settings,
             "size": last["size"],
             "frames": last["recent"][-1] + 1,
             "rate": float(rate),
             "complete": complete,
             "skipped": last["skipped"],
-            "settings": last["settings"],
         }
         stream.write(json.dumps(head)[:-1] + ', "tracks": [')
-        for number, track in enumerate(tracks_of(parts, metadata, job.settings["threshold"])):
+        for number, track in enumerate(
+            tracks_of(parts, metadata, job.made_by["confidence_threshold"])
+        ):
             stream.write(("," if number else "") + "\n" + json.dumps(track))
         stream.write("\n]}\n")
     if complete:

@@ -149,7 +149,7 @@ def test_stopped_half_way_it_is_playable_and_goes_on(
                   for f in read_video(part.with_suffix(".mp4"), raise_it)]  # fmt: skip
     assert len(played) == done
     assert segment(clip, output=tmp_path / "out", window=6) == 1
-    assert "begun with window 8 and now 6; give the same" in capsys.readouterr().err
+    assert "begun with other windows; give the same" in capsys.readouterr().err
     assert segment(clip, output=tmp_path / "out") == 0
     assert segment(clip, output=tmp_path / "whole") == 0
     assert result_of(tmp_path / "out/clip.json") == result_of(tmp_path / "whole/clip.json")
@@ -180,7 +180,7 @@ def test_what_cannot_be_read_is_counted_and_nothing_else_is_lost(segment, tmp_pa
     assert absent == [4, 7]
 
 
-def test_what_is_not_its_own_is_never_overwritten(segment, tmp_path):
+def test_what_is_not_its_own_is_never_overwritten(segment, tmp_path, capsys):
     clip = write_video(tmp_path / "clip.mp4", scene(3))
     content = clip.read_bytes()
     for output in (tmp_path, clip):
@@ -194,8 +194,12 @@ def test_what_is_not_its_own_is_never_overwritten(segment, tmp_path):
         (tmp_path / "out" / name).unlink()
     assert clip.read_bytes() == content
     assert segment(clip, output=tmp_path / "out") == 0
-    assert segment(clip, output=tmp_path / "out", overwrite=True, threshold=0.9) == 0
-    assert result_of(tmp_path / "out/clip.json")["settings"]["threshold"] == 0.9
+    done = result_of(tmp_path / "out/clip.json")
+    assert segment(clip, output=tmp_path / "out", threshold=0.9) == 0
+    assert "made with other confidence threshold: done anew" in capsys.readouterr().out
+    again = result_of(tmp_path / "out/clip.json")
+    assert again["made_by"] == done["made_by"] | {"confidence_threshold": 0.9}
+    assert again["tracks"] == done["tracks"]
 
 
 def test_equal_names_are_kept_apart(segment, tmp_path):
