@@ -212,6 +212,10 @@ class Test:
     EVAL_PERIOD: int = number(5000, low=0)
     DETECTIONS_PER_IMAGE: int = number(100, low=1)
     BATCH_SIZE: int = number(1, low=1)
+    # of a model for video: frames that it sees together, 0: all of a video, as published; and how
+    # many of them belong to the window before, too
+    WINDOW: int = number(0, low=0)
+    OVERLAP: int = number(4, low=0)
     # fp32 as published; bf16, fp16 (GPU only), or "" for the best mixed one
     PRECISION: str = one_of("fp32", "bf16", "fp16", "")
     AUG: Aug = field(default_factory=Aug)

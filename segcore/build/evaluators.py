@@ -20,6 +20,7 @@ from segcore.evaluation.semantic import SemanticEvaluator
 from segcore.evaluation.tracks import TrackEvaluator
 from segcore.import_path import import_from
 from segcore.structures import Metadata
+from segcore.windowed import WindowedInference
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +98,25 @@ def build_augmented(cfg: Config, task: Task, fabric: Fabric) -> Augmented:
     return Augmented(task, aug.MIN_SIZES, aug.MAX_SIZE, aug.FLIP, fabric.device)
 
 
+def build_windowed(cfg: Config, task: Task, fabric: Fabric) -> WindowedInference | None:
+    """Videos in windows of TEST.WINDOW frames; None where a model sees them whole, or images."""
+    _check_window(cfg)
+    if not task.clips or not cfg.TEST.WINDOW:
+        return None
+    return WindowedInference(task, fabric.device, cfg.TEST.WINDOW, cfg.TEST.OVERLAP)
+
+
+def _check_window(cfg: Config) -> None:
+    if 0 < cfg.TEST.WINDOW <= cfg.TEST.OVERLAP:
+        raise ConfigError(
+            f"TEST.OVERLAP {cfg.TEST.OVERLAP} must be less than TEST.WINDOW {cfg.TEST.WINDOW}, the"
+            " frames that a window has"
+        )
+
+
 def check_test_sets(cfg: Config, task: Task, catalog: Catalog) -> None:
     """What would otherwise be found wrong at the first evaluation, hours later."""
+    _check_window(cfg)
     for name in cfg.DATASETS.TEST:
         metadata = test_metadata(task, catalog, name)
         file = catalog.entry(name).source.annotations

@@ -87,6 +87,7 @@ def evaluate_all(
         stop: asked between batches; the data sets done before count.
     """
     results: dict[str, float] = {}
+    infer = infer or evaluators.build_windowed(cfg, task, fabric)
     for name in cfg.DATASETS.TEST:
         metadata = data.test_metadata(task, catalog, name)
         loader = data.test_batches(cfg, task, catalog, name, fabric)

@@ -43,3 +43,13 @@ def test_two_steps_then_tracks_are_evaluated_and_written(home, root, tmp_path):
         assert entry["category_id"] in (3, 7)
         assert len(entry["segmentations"]) == lengths[entry["video_id"]]
         assert all(rle["size"] == [64, 80] for rle in entry["segmentations"])
+
+
+def test_long_videos_are_evaluated_in_windows(home, root, tmp_path):
+    assert run(train, root, options(home, tmp_path, "SOLVER.MAX_ITER", "1")) == 0
+    weights = ("MODEL.WEIGHTS", str(tmp_path / "model_final.pth"))
+    windows = ("TEST.WINDOW", "2", "TEST.OVERLAP", "1")
+    assert run(evaluate, root, options(home, tmp_path, *weights, *windows)) == 0
+    results = json.loads((tmp_path / "inference/tiny_video/results.json").read_text())
+    lengths = {entry["video_id"]: len(entry["segmentations"]) for entry in results}
+    assert lengths.items() <= {1: 4, 2: 5, 3: 3, 4: 1}.items() and lengths
