@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from segcore.nn.resize import AxisResize
+from segcore.nn.resize import AxisResize, marked_cells
 from segcore.structures import Size
 
 Region = tuple[slice, slice]  # rows, columns of the image
@@ -92,16 +92,27 @@ def probability(mask: Tensor, views: list[View], region: Region) -> Tensor:
     return total / seen.clamp(min=1)
 
 
-def may_be_inside(mask: Tensor, views: list[View]) -> Region | None:
-    """The smallest box outside of which no view, and so no mean of views, exceeds one half."""
-    regions: list[tuple[int, int, int, int]] = []
-    for logits, view in zip(mask, views, strict=True):
-        positive = logits > 0  # bilinear values are no larger than the cells that they lie between
-        top, bottom = view.rows.touched(positive.any(1))
-        left, right = view.columns.touched(positive.any(0))
-        if top < bottom and left < right:
-            x0, y0 = view.box[:2]
-            regions.append((top + y0, bottom + y0, left + x0, right + x0))
+def may_be_inside(masks: Tensor, views: list[View]) -> list[Region | None]:
+    """Of each query's (Q, T, h, w) logits the smallest box outside of which no view, and so no
+    mean of views, exceeds one half."""
+    # bilinear values are no larger than the cells that they lie between
+    rows, columns = marked_cells(masks)  # (Q, T, h), (Q, T, w)
+    boxes: list[Region | None] = []
+    for tall, wide in zip(rows, columns, strict=True):
+        regions: list[tuple[int, int, int, int]] = []
+        for view, on_rows, on_columns in zip(views, tall, wide, strict=True):
+            (top, bottom), (left, right) = (
+                view.rows.touched(on_rows),
+                view.columns.touched(on_columns),
+            )
+            if top < bottom and left < right:
+                x0, y0 = view.box[:2]
+                regions.append((top + y0, bottom + y0, left + x0, right + x0))
+        boxes.append(_around(regions))
+    return boxes
+
+
+def _around(regions: list[tuple[int, int, int, int]]) -> Region | None:
     if not regions:
         return None
     tops, bottoms, lefts, rights = zip(*regions, strict=True)
@@ -122,8 +133,9 @@ def paint(logits: Tensor, scores: Tensor, views: list[View], size: Size) -> Enti
     owner = torch.full(size, -1, dtype=torch.int32, device=logits.device)
     areas = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
     quality = torch.zeros(len(logits), dtype=torch.float32, device=logits.device)
+    regions = may_be_inside(logits, views)
     for query in scores.argsort(descending=True, stable=True).tolist():
-        region = may_be_inside(logits[query], views)
+        region = regions[query]
         if region is None:
             continue
         mean = probability(logits[query], views, region)

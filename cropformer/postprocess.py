@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cropformer.merge import Entities, make_views, paint
 from segcore import masks as mask_io
+from segcore.pinned import download
 from segcore.structures import Batch, Instances, Outputs, Panoptic, PanopticSegment, Result
 
 
@@ -49,8 +50,8 @@ class EntityPostProcess:
 
 def _result(entities: Entities, probs: Tensor) -> Result:
     """`probs` in painting order; published scores are class probability times mask quality."""
-    scores = (probs * entities.quality).cpu()
-    owner, areas = entities.owner.cpu(), entities.areas.tolist()
+    owner, areas, scores = download(entities.owner, entities.areas, probs * entities.quality)
+    areas = areas.tolist()
     rles = mask_io.encode_ids(owner.numpy(), range(len(areas)))  # empty where nothing is owned
     segments = [
         PanopticSegment(i + 1, 0, True, score, area)

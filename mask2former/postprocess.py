@@ -18,6 +18,7 @@ from mask2former.semantic import Scores, class_map, class_scores, late_scores
 from segcore import masks as mask_io
 from segcore.contracts import AugmentedOutputs
 from segcore.nn.resize import Upsampler, budget
+from segcore.pinned import download, upload
 from segcore.structures import (
     Batch,
     Instances,
@@ -28,6 +29,8 @@ from segcore.structures import (
     Rle,
     Tracks,
 )
+
+DOWNLOAD = 1 << 28  # bytes of masks that wait on a GPU for a common copy to the host
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ class PostProcess:
         result = Result()
         if self.semantic:
             result.semantic = class_map([(self._scores(probs, masks[:, 0], up), False)])
+        if self.panoptic or self.instances:
+            (probs,) = download(probs)  # what follows is chosen on the host
         if self.panoptic:
             result.panoptic = self._panoptic(probs, masks[:, 0], up)
         if self.instances and len(views) == 1 and not self.video:
@@ -102,56 +107,57 @@ class PostProcess:
         return result
 
     def _panoptic(self, probs: Tensor, masks: Tensor, up: Upsampler) -> Panoptic:
+        """(Q, K+1) on the host, (Q, h, w) -> Panoptic"""
         scores, labels = probs.max(-1)
-        kept = (labels != probs.shape[1] - 1) & (scores > self.object_threshold)
-        scores, labels, masks = scores[kept], labels[kept], masks[kept]
-        if not len(scores):
+        (kept,) = torch.where((labels != probs.shape[1] - 1) & (scores > self.object_threshold))
+        if not len(kept):
             return Panoptic(torch.zeros(up.size, dtype=torch.int32), [])
-        columns = up.columns(masks)
+        scores, labels, device = scores[kept], labels[kept], masks.device
+        columns, weight = up.columns(masks[upload(kept, device)]), upload(scores, device)
         H, W = up.size
-        owner = torch.empty(W, H, dtype=torch.int16, device=masks.device)
-        sure = torch.empty(W, H, dtype=torch.bool, device=masks.device)
-        counts = torch.zeros(3, len(scores), dtype=torch.int64, device=masks.device)
+        # of each pixel twice its segment, and 1 more where that is sure of it
+        owners = torch.empty(W, H, dtype=torch.int16, device=device)
+        areas = torch.zeros(len(kept), dtype=torch.int64, device=device)
         for low, high in columns.bands():
             inside = columns(low, high).sigmoid_()  # (N, columns, H)
             whole = inside >= 0.5
-            mine = inside.mul_(scores[:, None, None]).argmax(0)
-            both = whole.gather(0, mine[None])[0]
-            counts[0] += torch.bincount(mine.flatten(), minlength=len(scores))  # owned
-            counts[1] += whole.sum((1, 2))
-            counts[2] += torch.bincount(mine[both], minlength=len(scores))
-            owner[low:high], sure[low:high] = mine.to(torch.int16), both
-        return self._paint(owner.T.cpu(), sure.T.cpu(), counts, scores.tolist(), labels.tolist())
+            mine = inside.mul_(weight[:, None, None]).argmax(0)
+            areas += whole.sum((1, 2))
+            owners[low:high] = 2 * mine + whole.gather(0, mine[None])[0]
+        owners, areas = download(owners, areas)
+        return self._paint(owners.T, areas.tolist(), scores.tolist(), labels.tolist())
 
     def _paint(
-        self, owner: Tensor, sure: Tensor, counts: Tensor, scores: list[float], labels: list[int]
+        self, owners: Tensor, areas: list[int], scores: list[float], labels: list[int]
     ) -> Panoptic:
         """Ids for the segments that kept enough of their mask; stuff of a class shares one."""
-        ids = torch.zeros(len(scores), dtype=torch.int32)
+        pixels = torch.bincount(owners.flatten(), minlength=2 * len(scores)).view(-1, 2)
+        ids = torch.zeros(len(scores), 2, dtype=torch.int32)
         segments: list[PanopticSegment] = []
         stuff: dict[int, PanopticSegment] = {}
-        for i, (owned, whole, both) in enumerate(counts.T.tolist()):
+        for i, (whole, (unsure, both)) in enumerate(zip(areas, pixels.tolist(), strict=True)):
+            owned = unsure + both
             if min(owned, whole, both) == 0 or owned / whole < self.overlap_threshold:
                 continue
             label = labels[i]
             if label in stuff:
                 stuff[label].area += both
-                ids[i] = stuff[label].id
+                ids[i, 1] = stuff[label].id
                 continue
             thing = self.is_thing[label]
             segments.append(PanopticSegment(len(segments) + 1, label, thing, scores[i], both))
-            ids[i] = segments[-1].id
+            ids[i, 1] = segments[-1].id
             if not thing:
                 stuff[label] = segments[-1]
-        return Panoptic((ids[owner.int()] * sure).contiguous(), segments)
+        return Panoptic(ids.flatten()[owners.int()].contiguous(), segments)
 
     def _best(self, probs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(Q, K) -> scores, queries and labels (N,) of the best pairs of query and class."""
+        """(Q, K) on the host -> scores, queries, labels (N,) of the best pairs of the two."""
         K = probs.shape[1]
         scores, index = probs.flatten().topk(min(self.max_instances, probs.numel()))
         query, labels = index // K, index % K
         if self.panoptic:  # published: things only where the model is panoptic
-            thing = torch.tensor(self.is_thing, device=labels.device)[labels]
+            thing = torch.tensor(self.is_thing)[labels]
             scores, query, labels = scores[thing], query[thing], labels[thing]
         return scores, query, labels
 
@@ -159,10 +165,9 @@ class PostProcess:
         """(Q, K), (Q, h, w) -> Instances; scores are class probability times mask quality."""
         scores, query, labels = self._best(probs)
         unique, place = query.unique(return_inverse=True)  # a query may have several labels
-        place, labels = place.cpu(), labels.cpu()
-        encoded = _encode(masks[unique], up)
+        encoded = _encode(masks[upload(unique, masks.device)], up)
         rles = [rle for rle, _ in encoded]
-        scores = scores.cpu() * torch.tensor([quality for _, quality in encoded])[place]
+        scores = scores * torch.tensor([quality for _, quality in encoded])[place]
         order = scores.argsort(descending=True, stable=True)
         place = place[order]
         boxes = torch.from_numpy(mask_io.boxes(rles)).float()[place]
@@ -174,18 +179,22 @@ class PostProcess:
         """(Q, K), (Q, T, h, w) -> Tracks; published: a track's score is its class alone."""
         scores, query, labels = self._best(probs)
         unique, place = query.unique(return_inverse=True)
-        frames = [_encode(masks[unique, t], up) for t, up in enumerate(views)]
+        chosen = masks[upload(unique, masks.device)]
+        frames = [_encode(chosen[:, t], up) for t, up in enumerate(views)]
         tracks = [[rle for rle, _ in track] for track in zip(*frames, strict=True)]
         order = scores.argsort(descending=True, stable=True)
-        embeddings = None if queries is None else queries[query[order]].float().cpu()
-        scores, labels, place = (x[order].cpu() for x in (scores, labels, place))
-        return Tracks(scores, labels, [tracks[i] for i in place.tolist()], embeddings)
+        embeddings = None
+        if queries is not None:
+            embeddings = queries[upload(query[order], queries.device)].float().cpu()
+        masks_of = [tracks[i] for i in place[order].tolist()]
+        return Tracks(scores[order], labels[order], masks_of, embeddings)
 
 
 def _encode(masks: Tensor, up: Upsampler) -> list[tuple[Rle, float]]:
     """RLE and mean probability inside of each mask (N, h, w) at the output size."""
     H, W = up.size
     encoded: list[tuple[Rle, float]] = []
+    made: list[tuple[Tensor, Tensor]] = []  # pixels and sums of parts that are not encoded yet
     # alone on a CPU, where a mask's box is small; elsewhere launches cost more than pixels
     together = 1 if masks.device.type == "cpu" else max(1, budget(masks) // (H * W))
     for columns in up.parts(masks / 2, together, positive=True):
@@ -197,9 +206,21 @@ def _encode(masks: Tensor, up: Upsampler) -> list[tuple[Rle, float]]:
             inside[:, low:high, rows] = half > 0
             # sigmoid(x) = (1 + tanh(x / 2)) / 2, and outside tanh is cut to 0
             total += half.clamp_(min=0).tanh_().sum((1, 2))
+        made.append((inside, total))
+        if masks.device.type == "cpu" or sum(x.numel() for x, _ in made) > DOWNLOAD:
+            encoded += _rles(made)
+            made = []
+    return encoded + _rles(made)
+
+
+def _rles(made: list[tuple[Tensor, Tensor]]) -> list[tuple[Rle, float]]:
+    """Of pixels (n, W, H) and sums (n,): the host waits for all of them together."""
+    encoded: list[tuple[Rle, float]] = []
+    here = download(*(x for pair in made for x in pair))
+    for inside, total in zip(here[::2], here[1::2], strict=True):
         # transposed twice: the layout that RLE wants, without a copy
-        rles = mask_io.encode(inside.cpu().numpy().transpose(0, 2, 1))
+        rles = mask_io.encode(inside.numpy().transpose(0, 2, 1))
         area = torch.from_numpy(mask_io.area(rles)).double()
-        quality = (area + total.cpu()) / 2 / (area + 1e-6)
+        quality = (area + total) / 2 / (area + 1e-6)
         encoded += zip(rles, quality.tolist(), strict=True)
     return encoded

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from segcore.pinned import download, upload
 from segcore.structures import Size
 
 BUDGET = 1 << 21  # values of one band: what a CPU's cache holds
@@ -53,13 +54,18 @@ class Upsampler:
         h, w = maps.shape[-2:]
         down = AxisResize.of(h, self.canvas[0], self.inside[0], self.size[0], maps.device)
         across = AxisResize.of(w, self.canvas[1], self.inside[1], self.size[1], maps.device)
-        for part in maps.split(count):
+        marked = marked_cells(maps) if positive else None
+        for first in range(0, max(1, len(maps)), count):
+            these = slice(first, first + count)
             rows, columns = (0, self.size[0]), (0, self.size[1])
-            if positive:
-                hit = (part > 0).any(0)  # (h, w)
-                rows, columns = down.touched(hit.any(1)), across.touched(hit.any(0))
+            if marked is not None:
+                rows, columns = (
+                    axis.touched(cells[these].any(0))
+                    for axis, cells in zip((down, across), marked, strict=True)
+                )
             begin, end = down.reads(*rows)
-            tall = part[:, begin:end].transpose(1, 2) @ down.weights[begin:end, slice(*rows)]
+            part = maps[these, begin:end].transpose(1, 2)
+            tall = part @ down.weights[begin:end, slice(*rows)]
             yield Columns(tall, across, rows, columns)
 
 
@@ -76,14 +82,14 @@ class AxisResize:
         weights = _axis(w, canvas, inside, width)
         used = (weights != 0).int()
         first, last = used.argmax(0), w - 1 - used.flip(0).argmax(0)
-        return cls(weights.to(device), first.tolist(), last.tolist())
+        return cls(upload(weights, device), first.tolist(), last.tolist())
 
     def reads(self, low: int, high: int) -> tuple[int, int]:
         """Range of the columns of cells that output columns low..high-1 are made of."""
         return (self.first[low], self.last[high - 1] + 1) if high > low else (0, 0)
 
     def touched(self, cells: Tensor) -> tuple[int, int]:
-        """Range of output columns that read one of the marked cells, (w,) bool."""
+        """Range of output columns that read one of the marked cells, (w,) bool on the host."""
         marked = cells.nonzero().flatten().tolist()
         if not marked:
             return 0, 0
@@ -125,6 +131,13 @@ class Columns:
 def budget(like: Tensor) -> int:
     """How many values one band should hold on this tensor's device."""
     return BUDGET if like.device.type == "cpu" else DEVICE_BUDGET
+
+
+def marked_cells(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (..., h) and columns (..., w) in which maps (..., h, w) are above zero, on the host."""
+    hit = maps > 0
+    rows, columns = download(hit.any(-1), hit.any(-2))
+    return rows, columns
 
 
 def _axis(cells: int, canvas: int, inside: int, length: int) -> Tensor:

@@ -57,7 +57,7 @@ def test_nothing_is_inside_outside_the_box_that_is_looked_at():
         mask = 3 * torch.randn(5, 16, 24) + shift
         views = make_views((16, 24), (64, 96), [(60, 84)] * 5, boxes, mask)
         whole = probability(mask, views, (slice(0, 50), slice(0, 70)))
-        region = may_be_inside(mask, views)
+        (region,) = may_be_inside(mask[None], views)
         if region is None:
             assert (whole <= 0.5).all()
             continue

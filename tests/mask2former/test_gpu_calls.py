@@ -1,4 +1,4 @@
-"""How often a step calls a GPU and makes the host wait; on a GPU that is none."""
+"""How often a step and results call a GPU and make the host wait; on a GPU that is none."""
 
 from pathlib import Path
 
@@ -36,3 +36,10 @@ def test_a_step_of_cropformer_has_one_copy_a_pass(stand_in: Path, root: Path):
     two, sixteen, one_object, none = steps(stand_in, root, CROPS)
     assert two[0] <= 5500 and sixteen[0] <= 8500
     assert all(waits <= 3 for _, waits, _ in (two, sixteen, one_object, none))
+
+
+def test_results_wait_a_few_times_an_image(stand_in: Path, root: Path):
+    said = gpu_stand_in.run_file(stand_in, root / "tests/gpu_results.py").splitlines()
+    (calls, waits), (crop_calls, crop_waits) = (map(int, line.split()) for line in said[-2:])
+    assert waits <= 4 and calls <= 400
+    assert crop_waits <= 4 and crop_calls <= 9000
