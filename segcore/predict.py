@@ -126,7 +126,15 @@ class Predictor:
             return self.task.postprocess(self._forward(batch, aux=False), batch)
 
     def clip(self, frames: VideoLike) -> Outputs:
-        """The raw logits of a whole clip, T frames of one size, in one forward."""
+        """The raw logits of a whole clip, T frames of one size, in one forward.
+
+        ConfigError for a model for images.
+        """
+        if not self.task.clips:
+            raise ConfigError(
+                f"MODEL.META_ARCHITECTURE {self.cfg.MODEL.META_ARCHITECTURE} looks at images one by"
+                " one, not at clips; video() and tracks() join what it says of each frame"
+            )
         return self._forward(Batch.collate([self.clip_sample(self._all(frames))]))
 
     def tracks(self, frames: VideoLike) -> Tracks:
@@ -195,11 +203,6 @@ class Predictor:
         H, W = frames[0].image.shape[:2]
         record = Record(frames[0].name, (H, W), tuple(Frame(Path(f.name)) for f in frames))
         views = [self.task.views.test(frame.image, record) for frame in frames]
-        if len(views[0].views) > 1:
-            raise ConfigError(
-                f"{self.cfg.MODEL.META_ARCHITECTURE} looks at several views of each image, so it"
-                " takes no clips; use video(), which joins what it says of each frame"
-            )
         pixels, sizes, boxes = zip(*((v.views, v.sizes, v.boxes) for v in views), strict=True)
         return Sample(torch.cat(pixels), torch.cat(sizes), torch.cat(boxes), None, record)
 

@@ -43,7 +43,8 @@ from segcore.predict import Predictor, pixels_of
 from segcore.user_path import user_path
 from segcore.visualize import draw_tracks
 
-PART_SECONDS, PART_FRAMES = 60, 250  # after which a part is closed
+# after which a part is closed; the masks of one are in memory
+PART_SECONDS, PART_FRAMES, PART_BYTES = 60, 250, 4 << 20
 
 
 def main(
@@ -156,8 +157,8 @@ def segment(
                 progress.recent.append(frame.index)
                 progress.size = progress.size or (frame.image.shape[0], frame.image.shape[1])
             bar.update(line, completed=progress.done + 1)
-            full = len(part.rows) >= PART_FRAMES or time.monotonic() - since > PART_SECONDS
-            if full or stop.caught:
+            large = len(part.rows) >= PART_FRAMES or part.bytes >= PART_BYTES
+            if large or time.monotonic() - since > PART_SECONDS or stop.caught:
                 part.close(progress)
                 part, since = None, time.monotonic()
             if stop.caught:

@@ -155,6 +155,7 @@ class PartWriter:
 
     def __init__(self, job: VideoJob, first: int, rate: Fraction) -> None:
         self.job, self.rows = job, list[dict[str, Any]]()
+        self.bytes = 0  # of its masks
         self.path = job.parts / f"{first:09d}.json"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._open = ExitStack()
@@ -172,6 +173,7 @@ class PartWriter:
             write_png(self.job.name / f"{frame.index:06d}.png", picture)
         columns = (frame.ids.tolist(), frame.labels.tolist(), frame.scores.tolist())
         texts = [masks.to_text(rle) for rle in frame.masks]
+        self.bytes += sum(len(text["counts"]) for text in texts)
         rows = [list(row) for row in zip(*columns, texts, strict=True)]
         self.rows.append({"index": frame.index, "tracks": rows})
 

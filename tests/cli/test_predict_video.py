@@ -224,3 +224,12 @@ def test_mistakes_are_told_before_anything_is_done(segment, tmp_path, monkeypatc
     with pytest.raises(ConfigError, match=r"drawn\.wmv: no video .* expected \.mp4"):
         segment(clip, output=tmp_path / "drawn.wmv")
     assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_photographs_of_a_real_clip_become_a_video(segment, shared_data, tmp_path):
+    clip = shared_data / "davis16_clips/val/JPEGImages/goat"
+    assert segment(clip, output=tmp_path / "out", fps=6.0) == 0
+    frames = list(read_video(tmp_path / "out/goat.mp4", raise_it))
+    assert [frame.image.shape for frame in frames] == [(480, 854, 3)] * 8
+    result = result_of(tmp_path / "out/goat.json")
+    assert (result["frames"], result["rate"], result["size"]) == (8, 6.0, [480, 854])

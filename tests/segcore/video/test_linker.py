@@ -1,6 +1,7 @@
 """Which tracks of two windows are one."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -119,3 +120,20 @@ def test_its_state_goes_through_json():
     assert again.state() == linker.state()
     following = window([box(20, 21)], [box(0, 2)], [box(5, 40)], embeddings=np.eye(3)[:, :2])
     assert ids(again.link(following, [2])) == ids(linker.link(following, [2])) == [2, 1, 3]
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_real_motion_at_six_frames_a_second_is_followed(shared_data, part):
+    """Two clips at a time, as one video; their objects come in changing order."""
+    content = json.loads((shared_data / f"davis16_clips/{part}/instances.json").read_text())
+    tracks = [
+        [masks.from_text(rle) for rle in a["segmentations"]]
+        for video, a in zip(content["videos"], content["annotations"], strict=True)
+        if "drift-chicane" not in video["file_names"][0]  # moves by more than its own size
+    ]
+    for one, other in pairwise(tracks):
+        linker = Linker()
+        for t, pair in enumerate(zip(one, other, strict=True)):
+            order = (0, 1) if t % 3 else (1, 0)
+            identities = linker.link(window(*([pair[i]] for i in order), labels=[*order]), [t])
+            assert [i for _, i in sorted(zip(order, ids(identities), strict=True))] == [2, 1]

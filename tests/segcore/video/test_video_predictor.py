@@ -53,6 +53,8 @@ def test_models_of_images_give_tracks_too(catalog):
     assert tracks.labels[sure].tolist() == [0, 2] and set(predictor.task.model.calls) == {1}
     area = np.array([masks.area(track) for track in tracks.masks])[sure.numpy()]
     assert (area > 0).sum(1).tolist() == [40, 27]
+    with pytest.raises(ConfigError, match=r"outside\.colors:build looks at images one by one"):
+        predictor.clip(red_and_blue(2))
 
 
 def test_one_window_equals_the_published_result(catalog):
