@@ -56,7 +56,10 @@ def main(
 ) -> int:
     """Segment what is not done yet; 1 where an image could not be read, else 0."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    photos = find_images(list(inputs), output)
+    photos, others = find_images(list(inputs), output)
+    if others:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common())
+        print(f"passed over what is no image: {kinds}", file=sys.stderr)
     refuse_overwriting(photos, output)
     make_folder(output)
     crops = [] if num_crops is None else ["ENTITY.CROP_SAMPLE_NUM_TEST", str(num_crops)]

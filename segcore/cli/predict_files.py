@@ -10,16 +10,19 @@ import glob
 import json
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from segcore.cli.made_by import MadeBy, differing, noted_in
+from segcore.data.folders import files_below
+from segcore.data.images import IMAGE_SUFFIXES
 from segcore.errors import DataError
 from segcore.file_names import short_name
+from segcore.image_file import is_companion
 from segcore.user_path import user_path
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 ENDINGS = (".json", ".png", "_panoptic.png", "_entities.png", "_semantic.png")
 NUM_NAMES = 4  # from the image's own to one that holds its whole path
 
@@ -76,12 +79,14 @@ def make_folder(output: Path) -> None:
         ) from None
 
 
-def find_images(inputs: list[str], output: Path) -> list[Photo]:
-    """All images named, in order, each once; what lies below the output is a result, not an image.
+def find_images(inputs: list[str], output: Path) -> tuple[list[Photo], Counter[str]]:
+    """All images named, in order, each once, and how many other files there are, by their ending.
 
-    A file that is named itself is taken wherever it lies.
+    What lies below the output is a result, not an image. A file that is named itself is taken
+    wherever it lies, and whatever it is called.
     """
     photos: dict[Path, Photo] = {}
+    others: Counter[str] = Counter()
     results = output.resolve()
     for text in inputs:
         root = path = user_path(text)
@@ -89,14 +94,19 @@ def find_images(inputs: list[str], output: Path) -> list[Photo]:
             photos.setdefault(Photo(path, path.parent).identity, Photo(path, path.parent))
             continue
         if path.is_dir():
-            hits = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            files = sorted(files_below(path))
+            hits = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
+            rest = [p for p in files if p.suffix.lower() not in IMAGE_SUFFIXES]
         else:
-            hits = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
             while any(sign in str(root) for sign in "*?["):
                 root = root.parent
-        hits = [p for p in hits if p.is_file()]
+            hits, rest = _matching(path)
+        others.update(_kind(p) for p in rest if results not in p.resolve().parents)
         if not hits:
-            raise DataError(f"--input {text}: no image there; give files, a glob or a directory")
+            but = _listed(others)
+            raise DataError(
+                f"--input {text}: no image there{but}; give files, a glob or a directory"
+            )
         for photo in (Photo(p, root) for p in hits if results not in p.resolve().parents):
             photos.setdefault(photo.identity, photo)
     if not photos:
@@ -104,7 +114,40 @@ def find_images(inputs: list[str], output: Path) -> list[Photo]:
             f"--input {' '.join(inputs)}: all images there lie below --output {output}, so they"
             " are taken for results; name another output"
         )
-    return list(photos.values())
+    return list(photos.values()), others
+
+
+def _matching(pattern: Path) -> tuple[list[Path], list[Path]]:
+    """Files that a glob matches, and folders."""
+    hits = sorted(p for p in set(_glob(pattern)) if not is_companion(p))
+    return [p for p in hits if not p.is_dir()], [p for p in hits if p.is_dir()]
+
+
+def _glob(pattern: Path) -> Iterator[Path]:
+    """What Python's glob finds; it would follow links in a circle, over and over."""
+    parts = pattern.parts
+    if "**" not in parts:
+        yield from map(Path, glob.glob(str(pattern)))
+        return
+    place = parts.index("**")
+    rest = parts[place + 1 :] or ("**",)
+    for base in map(Path, glob.glob(str(Path(*parts[:place]))) if place else ["."]):
+        files = list(files_below(base)) if base.is_dir() else []
+        if rest == ("**",):
+            yield from files
+            continue
+        for folder in {base, *(p for file in files for p in file.parents if base in p.parents)}:
+            yield from _glob(Path(glob.escape(str(folder)), *rest))
+
+
+def _kind(path: Path) -> str:
+    return "folder" if path.is_dir() else path.suffix.lower() or path.name
+
+
+def _listed(others: Counter[str]) -> str:
+    """What else there is: " (but 3 others: .txt, .mp4)"."""
+    kinds = ", ".join(kind for kind, _ in others.most_common(5))
+    return f" (but {others.total()} others: {kinds})" if others else ""
 
 
 def refuse_overwriting(photos: list[Photo], output: Path) -> None:

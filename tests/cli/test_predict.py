@@ -166,3 +166,15 @@ def test_directories_are_no_images(segment, tmp_path):
     assert owners(tmp_path / "glob") == {"a.json": "a.png"}
     assert segment(tmp_path / "in", output=tmp_path / "directory") == 0
     assert owners(tmp_path / "directory") == {"a.json": "a.png", "folder/b.json": "b.png"}
+
+
+def test_what_is_passed_over_and_what_is_skipped_is_said(segment, tmp_path, capsys):
+    draw(tmp_path / "in", "a.jp2")
+    (tmp_path / "in/a.heic").write_bytes(b"\0\0\0\x24ftypheic")
+    for name in ("a.txt", "b.txt", "clip.mp4"):
+        (tmp_path / "in" / name).touch()
+    assert segment(tmp_path / "in", output=tmp_path / "out") == 1
+    said = capsys.readouterr()
+    assert "passed over what is no image: 2 .txt, 1 .mp4" in said.err
+    assert "it is HEIC); save it as JPEG or PNG" in said.err
+    assert "1 images done, 1 skipped" in said.out
