@@ -27,6 +27,7 @@ def test_the_plan_of_the_house_names_files_that_exist():
         "docs/architecture.md",
         "docs/refiners.md",
         "docs/video.md",
+        "docs/doctor.md",
         "datasets/README.md",
     ],
 )

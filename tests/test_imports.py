@@ -43,6 +43,7 @@ INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "segment_rle": {"structures", "labels", "masks"},
     "nn": GROUND,
     "data": GROUND,
+    "doctor": {*GROUND, "data", "visualize"},
     "evaluation": GROUND,
     "engine": GROUND,
     "predictions": {*GROUND, "data", "evaluation"},

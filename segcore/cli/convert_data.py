@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segcore.build.data import data_root
-from segcore.cli.doctor import report_problems
+from segcore.cli.doctor_tables import report_problems, report_total
 from segcore.data.catalog import Catalog
 from segcore.data.conversion import convert
 from segcore.data.doctor import Examination
@@ -40,4 +40,5 @@ def main(
         print(f"  lost: {count} {what}")
     if faults.counts:
         report_problems(faults)
+        report_total(faults.counts.total())
     return 1 if faults.counts else 0

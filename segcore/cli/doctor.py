@@ -1,72 +1,211 @@
-"""What a data set holds, and what is missing, of the wrong size or no class."""
+"""What data sets hold, what is wrong with them, and what a config will make of them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
+from segcore.build.data import catalog as catalog_of
 from segcore.build.data import data_root
+from segcore.build.recipe import build_recipe
+from segcore.cli.doctor_tables import (
+    report_classes,
+    report_findings,
+    report_more,
+    report_problems,
+    report_total,
+)
+from segcore.config import Config, load_config
 from segcore.data.catalog import Catalog
-from segcore.data.doctor import Examination, examine
-from segcore.structures import Metadata
+from segcore.data.folders import image_folder
+from segcore.data.image_names import ImageFiles
+from segcore.doctor.balance import differing_classes
+from segcore.doctor.chapters import SAMPLES, chapter, made_picture, random_images
+from segcore.doctor.checkup import Checkup, can_be_drawn, check_up
+from segcore.doctor.crops import count_crops, vanishing
+from segcore.doctor.duplicates import Place, duplicates, near_images, same_files, same_images
+from segcore.doctor.finding import status
+from segcore.doctor.images import image_findings
+from segcore.doctor.mend import mend
+from segcore.doctor.page import Picture, page
+from segcore.doctor.pictures import sample_picture
+from segcore.doctor.pixels import look_at_all
+from segcore.doctor.recipe import Recipe
+from segcore.errors import ConfigError, DataError
+from segcore.structures import Sample
+from segcore.whole_file import whole_file
 
-SHOWN = 10  # problems of a kind
+KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")  # of a config, as no data set is called
 
 
-def main(*, names: Sequence[str], catalogs: Sequence[Path]) -> int:
-    """Examine data sets; 1 where something is wrong with one of them."""
+def main(
+    *,
+    names: Sequence[str],
+    catalogs: Sequence[Path] = (),
+    config_file: str | None = None,
+    images: bool = False,
+    strict: bool = False,
+    report: Path | None = None,
+    fix: Path | None = None,
+) -> int:
+    """Examine data sets; 1 where there is an error, or a warning and `strict`.
+
+    Args:
+        names: data sets, the one that is trained on first; then KEY VALUE ... of the config.
+        catalogs: more catalogue files.
+        config_file: what it is for; without names its own data sets are examined.
+        images: read every pixel of every image.
+        report: an HTML file for all of it, with pictures.
+        fix: a COCO file for what can be mended of the one data set.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    catalog, problems = Catalog(data_root(), catalogs), 0
-    for name in names:
-        examination = examine(
-            catalog, name, watch=lambda records: track(records, description="checking")
+    data, opts = split_names(names)
+    cfg = config_of(config_file, opts)
+    catalog = Catalog(data_root(), [*catalog_of(cfg).files, *catalogs] if cfg else catalogs)
+    data = list(dict.fromkeys(data or ([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST] if cfg else [])))
+    if not data:
+        raise ConfigError("no data set is named, and no config names one in DATASETS.TRAIN")
+    recipe = recipe_of(cfg, catalog, data[0])
+    checkups = [check_up(catalog, name, recipe=recipe, watch=progress(name)) for name in data]
+    compare_classes(checkups)
+    copies = compare_images(checkups, pixels=images)
+    samples = draw_samples(checkups[0], recipe) if recipe else []
+    for checkup in checkups:
+        if checkup.metadata is not None:
+            report_classes(checkup.examination, checkup.metadata)
+        report_problems(checkup.examination)
+        report_more([f for f in checkup.findings if f.check not in checkup.examination.counts])
+    findings = [finding for checkup in checkups for finding in checkup.findings]
+    report_findings(findings)
+    report_total(sum(checkup.examination.counts.total() for checkup in checkups))
+    if report is not None:
+        write_page(report, checkups, catalog, samples)
+    if fix is not None:
+        write_mended(fix, checkups, catalog, copies)
+    return status(findings, strict=strict)
+
+
+def split_names(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Data sets, and KEY VALUE ... from the first word that is a key."""
+    start = next((i for i, word in enumerate(words) if KEY.fullmatch(word)), len(words))
+    return list(words[:start]), list(words[start:])
+
+
+def config_of(config_file: str | None, opts: Sequence[str]) -> Config | None:
+    """What the data is for, where somebody says so."""
+    if config_file is None and opts:
+        raise ConfigError(f"{opts[0]} is a key of a config; name the config: --config FILE")
+    return load_config(config_file, opts) if config_file is not None else None
+
+
+def recipe_of(cfg: Config | None, catalog: Catalog, first: str) -> Recipe | None:
+    """Of a config, for the classes of the first data set; None where these cannot be read."""
+    if cfg is None:
+        return None
+    try:
+        metadata = catalog.metadata(first)
+    except DataError:
+        return None  # which the examination says
+    return build_recipe(cfg, metadata)
+
+
+def progress(name: str) -> Callable[..., Iterable]:
+    """A bar over records."""
+    return lambda records: track(records, description=f"checking {name}"[:50])
+
+
+def compare_classes(checkups: Sequence[Checkup]) -> None:
+    """Every other data set with the first one."""
+    first = checkups[0]
+    for other in checkups[1:]:
+        if first.metadata is not None and other.metadata is not None:
+            other.findings += differing_classes(
+                other.examination.classes, other.metadata, first.metadata, first.examination.classes
+            )
+
+
+def compare_images(checkups: Sequence[Checkup], *, pixels: bool) -> dict[Path, Path]:
+    """Look for images that are there twice, and for those that cannot be read to their end.
+
+    Returns the files whose pixels are those of another file, and that file.
+
+    Args:
+        pixels: read all of them; else files alone are compared.
+    """
+    places = [Place(c.name, file) for c in checkups for file, _ in c.passing.files]
+    if not pixels:
+        same = same_files(places)
+        found = [*duplicates(places, same)]
+    else:
+        looks = look_at_all(
+            [place.file for place in places],
+            lambda looks, total: track(looks, description="reading images", total=total),
         )
-        if examination.metadata is not None:
-            report_classes(examination, examination.metadata)
-        report_problems(examination)
-        problems += examination.counts.total()
-    return 1 if problems else 0
+        start = 0
+        for checkup in checkups:
+            files = checkup.passing.files
+            some = looks[start : start + len(files)]
+            start += len(files)
+            checkup.findings += image_findings(files, some, checkup.passing.records, checkup.name)
+        same = same_images(places, looks)
+        found = [*duplicates(places, same, near_images(looks))]
+    for checkup in checkups:
+        checkup.findings += [finding for finding in found if finding.data == checkup.name]
+    return {places[j].file: places[i].file for i, j in same}
 
 
-def report_classes(examination: Examination, metadata: Metadata) -> None:
-    """Classes and how often they occur."""
-    things, counts = sum(metadata.is_thing), examination.classes
-    Console().print(
-        f"[bold]{metadata.name}[/]: {examination.images} images ({examination.empty} without a"
-        f" segment), {examination.segments} segments, {things} things and"
-        f" {len(metadata.classes) - things} stuff classes"
-    )
-    if examination.survey:
-        print("\n".join(line for _, line in examination.survey.lines()))
-    if not counts:
-        return
-    table = Table("class", "kind", "segments, or label images with it")
-    for k, count in counts.most_common(20):
-        table.add_row(
-            metadata.row_names[k], "thing" if metadata.is_thing[k] else "stuff", str(count)
+def draw_samples(checkup: Checkup, recipe: Recipe) -> list[Picture]:
+    """Samples as training sees them; what vanishes in them is a finding more."""
+    pictures: list[Picture] = []
+    if not can_be_drawn(checkup, recipe):
+        return pictures
+
+    def show(sample: Sample) -> None:
+        if len(pictures) < SAMPLES:
+            caption = f"image {sample.record.id}"
+            pictures.append(made_picture(caption, lambda: sample_picture(sample, recipe.metadata)))
+
+    counts = count_crops(checkup.passing.records, recipe, show=show)
+    checkup.findings += vanishing(counts, recipe, checkup.name)
+    return pictures
+
+
+def write_page(
+    path: Path, checkups: Sequence[Checkup], catalog: Catalog, samples: list[Picture]
+) -> None:
+    """The report, in the place of an earlier one."""
+    chapters = [chapter(checkup, catalog, checkup.findings) for checkup in checkups]
+    for made, checkup in zip(chapters, checkups, strict=True):
+        made.samples, made.sampled = random_images(checkup), "Random images"
+    if samples:
+        chapters[0].samples, chapters[0].sampled = samples, "Samples as training sees them"
+    with whole_file(path, "w") as stream:
+        stream.write(page(chapters))
+    print(f"report: {path}")
+
+
+def write_mended(
+    out: Path, checkups: Sequence[Checkup], catalog: Catalog, copies: dict[Path, Path]
+) -> None:
+    """The data set's file once more, with what can be mended mended."""
+    entry = catalog.entry(checkups[0].name)
+    if len(checkups) > 1 or entry.format.name != "coco_instances":
+        raise ConfigError(
+            f"--fix mends one COCO file of instances at a time, not {len(checkups)} data sets, the"
+            f" first of them {entry.format.name}"
         )
-    Console().print(table)
-    never = [metadata.row_names[k] for k in range(len(metadata.classes)) if k not in counts]
-    if never:
-        print(f"{len(never)} classes never occur, e.g. {', '.join(never[:5])}")
-
-
-def report_problems(examination: Examination) -> None:
-    """Each kind with its number and its first ones."""
-    for kind, count in examination.counts.most_common():
-        print(f"{kind}: {count}")
-        for problem in examination.problems[kind][:SHOWN]:
-            print(f"  {problem.message}")
-        if count > SHOWN:
-            print(f"  ... and {count - SHOWN} more")
-    total = examination.counts.total()
-    print(
-        f"{total} problem{'s' if total > 1 else ''}"
-        if total
-        else "every file is there, has the right size, and labels that are known"
-    )
+    source = entry.source
+    file_of = ImageFiles(image_folder(source.images), source.annotations)
+    done = mend(source.annotations, out, file_of=file_of, copies=copies)
+    for what, count in done.most_common():
+        if count:
+            print(f"mended: {what}: {count}")
+    again = f"{out}@{source.images}"
+    left = check_up(catalog, again, watch=progress(again))
+    print(f"written: {out}; {left.examination.counts.total()} problems are left in it")
+    report_findings([f for f in left.findings if f.severity != "note"])
+    print(f"look again: segcore doctor {again}")

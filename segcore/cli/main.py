@@ -201,13 +201,23 @@ def analyze(**given: Any) -> None:
     run("segcore.cli.analyze", needs_config=True, **given)
 
 
-@main.command(cls=ManyWords)
-@click.argument("names", nargs=-1, required=True)
+@main.command(cls=ManyWords, context_settings=FREE)
+@click.argument("names", nargs=-1, type=click.UNPROCESSED, metavar="[DATA]... [KEY VALUE]...")
+@click.option("--config", "config_file", metavar="FILE", help="what the data is for")
+@click.option("--images", is_flag=True, help="read every pixel, and look for duplicates")
+@click.option("--strict", is_flag=True, help="status 1 for warnings too")
+@click.option("--report", type=FILE, metavar="OUT.html", help="all of it on a page with pictures")
+@click.option("--fix", type=FILE, metavar="OUT.json", help="a COCO file with what can be mended")
 @click.option("--catalogs", type=FILE, multiple=True, help="more catalogue files")
 def doctor(**given: Any) -> None:
     """What data sets hold, and what is wrong with them.
 
-    NAMES are those of the catalogue, or paths as DATASETS.TRAIN takes them.
+    DATA are names of the catalogue, or paths as DATASETS.TRAIN takes them, the training set first;
+    left out, they are those of the config. KEY VALUE pairs are laid over the config.
+
+    \b
+    segcore doctor my/train.json@my/images my/val.json@my/images --report report.html
+    segcore doctor my/train.json@my/images --config small/instance_lite0.yaml
     """
     run("segcore.cli.doctor", **given)
 

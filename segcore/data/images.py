@@ -123,14 +123,29 @@ def image_size(path: Path) -> Size:
     try:
         with opened(path) as source, Image.open(source) as image:
             width, height = image.size
-            # Pillow decodes a whole PNG to look for a turn behind its pixels, where nobody puts it
-            headless = image.format == "PNG" and "exif" not in image.info
-            turned = not headless and image.getexif().get(ORIENTATION, 1) >= 5
+            turned = _turn(image) >= 5
     except FileNotFoundError:
         raise DataError(f"{path}: image not found; {WHERE}") from None
     except (*ZIP_ERRORS, *IMAGE_ERRORS) as error:
         raise DataError(f"{path}: cannot be read as an image {reason(error, path)}") from None
     return (width, height) if turned else (height, width)
+
+
+def exif_turn(path: Path) -> int:
+    """The EXIF orientation, 1 to 8, that `read_image` undoes; 1: the image is seen as it is."""
+    try:
+        with opened(path) as source, Image.open(source) as image:
+            return _turn(image)
+    except FileNotFoundError:
+        raise DataError(f"{path}: image not found") from None
+    except (*ZIP_ERRORS, *IMAGE_ERRORS) as error:
+        raise DataError(f"{path}: cannot be read as an image {reason(error, path)}") from None
+
+
+def _turn(image: Image.Image) -> int:
+    # Pillow decodes a whole PNG to look for a turn behind its pixels, where nobody puts it
+    headless = image.format == "PNG" and "exif" not in image.info
+    return 1 if headless else image.getexif().get(ORIENTATION, 1)
 
 
 def opened(path: Path) -> IO[bytes]:

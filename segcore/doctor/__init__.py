@@ -1,0 +1,1 @@
+"""What `segcore doctor` looks for beside the faults that every reader reports."""
