@@ -131,9 +131,8 @@ def log_next_command(folder: Path, iteration: int, done: bool, makes: Sequence[s
         return
     if done:
         look = shlex.join(["segcore", "predict", "--config-file", config, "--weights", final])
-        logger.info(
-            "done: %s; look at it with\n  %s --input 'photos/*.jpg' --output out", final, look
-        )
+        given = "--video-input clip.mp4" if "tracks" in makes else "--input 'photos/*.jpg'"
+        logger.info("done: %s; look at it with\n  %s %s --output out", final, look, given)
         return
     logger.info("stopped at iteration %d; go on with\n  %s", iteration, resuming(sys.argv))
 

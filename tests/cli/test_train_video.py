@@ -27,8 +27,9 @@ def run(verb, root, opts):
     return verb.main(config_file=config, opts=opts, resume=False, **machines)
 
 
-def test_two_steps_then_tracks_are_evaluated_and_written(home, root, tmp_path):
+def test_two_steps_then_tracks_are_evaluated_and_written(home, root, tmp_path, capsys):
     assert run(train, root, options(home, tmp_path, "SOLVER.MAX_ITER", "2")) == 0
+    assert "--video-input" in capsys.readouterr().out
     opts = options(home, tmp_path, "MODEL.WEIGHTS", str(tmp_path / "model_final.pth"))
     assert run(evaluate, root, opts) == 0
     folder = tmp_path / "inference/tiny_video"

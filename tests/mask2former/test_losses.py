@@ -1,6 +1,7 @@
 """Matcher, criterion and point sampling against the published formulas and in odd cases."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -198,3 +199,21 @@ def test_half_precision_predictions_lose_nothing_in_the_losses():
     for name, value in found[0].items():
         assert value.dtype == torch.float32
         np.testing.assert_allclose(value, found[1][name], rtol=1e-5)
+
+
+def test_the_label_behind_the_last_trains_a_query_as_no_object_with_a_mask():
+    """What the published video code does to an object that is absent from a clip's last frame."""
+    truth, layer = targets(2, T=2), prediction(T=2)
+    same = criterion(draw=same_points)
+    right = same([layer], [truth], 2.0)
+    absent = replace(truth, labels=torch.tensor([0, K]))
+    wrong = same([layer], [absent], 2.0)
+    queries, segments = same.matcher([layer], [absent])[0][0]
+    goal = torch.full((1, Q), K)
+    goal[0, queries[segments == 0]] = 0
+    weight = torch.ones(K + 1)
+    weight[K] = 0.1
+    ce = F.cross_entropy(layer.logits.transpose(1, 2), goal, weight)
+    assert wrong["loss_ce"].item() == pytest.approx(2 * ce.item(), rel=1e-5)
+    assert wrong["loss_ce"].item() != pytest.approx(right["loss_ce"].item(), rel=1e-2)
+    assert wrong["loss_mask"].item() > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -320,6 +321,16 @@ def test_tables_equal_a_count_by_force(monkeypatch):
             ours = precision[t, :, k, 0].mean()
             assert ours == pytest.approx(counted(videos, k, threshold), abs=1e-9)
     assert 0.1 < precision[0, :, :, 0].mean() < 0.9
+
+
+def test_what_is_held_of_a_video_does_not_grow_with_its_frames():
+    sizes = []
+    for length in (4, 80):
+        evaluator = TrackEvaluator(METADATA, kinds=("tracks", "track_boundary"))
+        track = STILL[:1] * length
+        evaluator.update(result_of([(0, 0.9, track)] * 10), record_of([(0, track)]))
+        sizes.append(len(pickle.dumps(evaluator.parts)))
+    assert sizes[0] == sizes[1] < 4000
 
 
 def test_predictions_of_another_length_or_size_raise():
