@@ -162,7 +162,8 @@ def summary(rows: dict[str, list[dict[str, float]]]) -> Table:
     for name, runs in rows.items():
         cells = []
         for metric in METRICS:
-            values = [each[metric] for each in runs if metric in each]
+            numbers = [each.get(metric) for each in runs]  # none: no object of that size
+            values = [x for x in numbers if x is not None and x == x]
             if not values:
                 cells.append("-")
                 continue
