@@ -9,31 +9,27 @@ from typing import Any
 import torch
 
 from mask2former import weights
+from segcore.engine.renaming import renamed
 
-FUSION = (  # official part (its spelling is theirs), ours
-    ("enc_crosattn_3d.{}.multihead_attn.", "{}.cross_attn."),
-    ("enc_crosattn_3d.{}.norm.", "{}.cross_norm."),
-    ("enc_selfattn_3d.{}.self_attn.", "{}.self_attn."),
-    ("enc_selfattn_3d.{}.norm.", "{}.self_norm."),
-    ("enc_ffn_3d.{}.norm.", "{}.ffn_norm."),
-    ("enc_ffn_3d.{}.", "{}."),
-)
 OFFICIAL, OURS = "sem_seg_head.predictor.make_3d.", "decoder.fusion."
+FUSION = [  # the spelling is theirs
+    (OFFICIAL + official, OURS + ours)
+    for official, ours in (
+        ("enc_crosattn_3d.{}.multihead_attn.", "{}.cross_attn."),
+        ("enc_crosattn_3d.{}.norm.", "{}.cross_norm."),
+        ("enc_selfattn_3d.{}.self_attn.", "{}.self_attn."),
+        ("enc_selfattn_3d.{}.norm.", "{}.self_norm."),
+        ("enc_ffn_3d.{}.norm.", "{}.ffn_norm."),
+        ("enc_ffn_3d.{}.", "{}."),
+    )
+]
 CONSTANTS = re.compile(r"^criterion_[23]d\.empty_weight$")
 
 
-def _fusion(name: str, forward: bool) -> str | None:
+def _fusion(name: str, to_ours: bool) -> str | None:
     """A fusion tensor's name on the other side; None if it is not one."""
-    start, goal = (OFFICIAL, OURS) if forward else (OURS, OFFICIAL)
-    if not name.startswith(start):
-        return None
-    rest = name.removeprefix(start)
-    for official, ours in FUSION:
-        source, other = (official, ours) if forward else (ours, official)
-        match = re.match(re.escape(source).replace(r"\{\}", r"(\d+)"), rest)
-        if match:
-            return goal + other.format(*match.groups()) + rest[match.end() :]
-    return None
+    other = renamed(name, FUSION, to_ours=to_ours)
+    return other if other != name else None
 
 
 def to_ours(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from segcore.engine.renaming import renamed
+
 PIXELS, QUERIES = "pixel_level_module.", "transformer_module."
 ENCODER = PIXELS + "encoder."
 SWIN_BLOCK = ENCODER + "encoder.layers.{}.blocks.{}."
@@ -103,10 +105,7 @@ QUERY_DECODER = (
     ),
     ("class_predictor.", "decoder.class_embed."),
 )
-TABLE = [
-    (re.compile(re.escape(theirs).replace(r"\{\}", r"(\d+)")), ours)
-    for theirs, ours in SWIN + RESNET + PIXEL_DECODER + QUERY_DECODER
-]
+TABLE = SWIN + RESNET + PIXEL_DECODER + QUERY_DECODER
 CONSTANT = "criterion.empty_weight"
 UNUSED = f"{ENCODER}layernorm."  # ImageNet's last norm, which no feature map passes
 WRAPPED = re.compile(rf"^.*?(?=({PIXELS}|{QUERIES}|class_predictor\.|criterion\.))")
@@ -143,7 +142,4 @@ def _name(theirs: str) -> str:
     """Ours; a part of a joined tensor is marked [0], [1] or [2]."""
     name = WRAPPED.sub("", theirs)
     name = name.replace(ENCODER + "swin.", ENCODER).replace(ENCODER + "model.", ENCODER)
-    for pattern, ours in TABLE:
-        if match := pattern.match(name):
-            return ours.format(*match.groups()) + name[match.end() :]
-    return name
+    return renamed(name, TABLE, to_ours=True)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mask2former import hugging_face_names
+from segcore.engine.renaming import renamed
 
 # (official, ours): longest parts of names that differ; backbones follow below
 HEAD = (
@@ -47,15 +48,6 @@ RESNET = (
 DROPPED = re.compile(r"(^|\.)(pixel_mean|pixel_std|attn_mask)$|^criterion\.empty_weight$")
 
 
-def _rename(name: str, table: tuple[tuple[str, str], ...], forward: bool) -> str:
-    for official, ours in table:
-        source, goal = (official, ours) if forward else (ours, official)
-        match = re.match(re.escape(source).replace(r"\{\}", r"(\d+)"), name)
-        if match:
-            return goal.format(*match.groups()) + name[match.end() :]
-    return name
-
-
 def to_ours(state: Mapping[str, Any]) -> dict[str, Any]:
     """Names of any official checkpoint of any age, or Hugging Face's -> ours; ours stay."""
     if hugging_face_names.is_theirs(state):
@@ -70,7 +62,8 @@ def to_ours(state: Mapping[str, Any]) -> dict[str, Any]:
             name = name.replace("sem_seg_head.", "sem_seg_head.pixel_decoder.", 1)
         name = re.sub(r"^(sem_seg_head\.)(pixel_decoder\.)+", r"\1\2", name)
         name = name.replace("predictor.static_query.", "predictor.query_feat.")
-        out[_rename(_rename(name, HEAD, True), RESNET, True)] = value
+        name = renamed(name, HEAD, to_ours=True)
+        out[renamed(name, RESNET, to_ours=True)] = value
     return out
 
 
@@ -79,8 +72,8 @@ def to_official(state: Mapping[str, Any]) -> dict[str, Any]:
     is_resnet = "backbone.conv1.weight" in state
     out = {}
     for name, value in state.items():
-        official = _rename(name, HEAD, False)
-        out[_rename(official, RESNET, False) if is_resnet else official] = value
+        official = renamed(name, HEAD, to_ours=False)
+        out[renamed(official, RESNET, to_ours=False) if is_resnet else official] = value
     classes = out.get("sem_seg_head.predictor.class_embed.bias")
     if classes is not None:
         weight = torch.ones(len(classes), device=classes.device)

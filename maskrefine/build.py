@@ -27,12 +27,13 @@ from maskrefine.resnet import ResNet
 from maskrefine.schema import Input, Model, WithMaskHead
 from maskrefine.transfiner import TransfinerHead
 from maskrefine.transfiner_losses import transfiner_losses
-from maskrefine.weights import PLAIN_HEAD, Rows, to_official, to_ours
+from maskrefine.weights import PLAIN_HEAD, to_official, to_ours
 from segcore.build.backbone import build_backbone as build_any_backbone
 from segcore.build.solver import backbone_rate
 from segcore.build.views import build_views
 from segcore.config import Config, section
 from segcore.contracts import ClassRows, Task
+from segcore.engine.renaming import Rows
 from segcore.errors import ConfigError
 from segcore.import_path import choose
 from segcore.nn.swin import Swin

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from maskrefine.weights import Rows, rename
+from segcore.engine.renaming import Rows, renamed
 from segcore.errors import WeightsError
 
 
@@ -21,7 +21,9 @@ def inside_detector(table: Rows, theirs: str) -> Rows:
 
 def official_state(module: nn.Module, table: Rows) -> dict[str, Tensor]:
     """All weights of a module under their official names."""
-    return {rename(name, table, False): value for name, value in module.state_dict().items()}
+    return {
+        renamed(name, table, to_ours=False): value for name, value in module.state_dict().items()
+    }
 
 
 def load_official(
@@ -50,4 +52,4 @@ def load_official(
             f" {wrong[:3]} ({len(wrong)}); give the weights of this head, and its number of classes"
         )
     merged = own | dict(state)
-    module.load_state_dict({rename(name, table, True): v for name, v in merged.items()})
+    module.load_state_dict({renamed(name, table, to_ours=True): v for name, v in merged.items()})

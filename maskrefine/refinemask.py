@@ -19,7 +19,7 @@ from maskrefine import official_names
 from maskrefine.boundary_aware import doubled, merged
 from maskrefine.layers import convs, own_class
 from maskrefine.regions import MMDET_LEVELS, STRIDES, pool, pyramid_levels
-from maskrefine.weights import Rows
+from segcore.engine.renaming import Rows
 from segcore.structures import Regions
 
 BOTH: Rows = (  # (official, ours)

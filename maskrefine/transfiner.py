@@ -30,7 +30,7 @@ from maskrefine.quadtree import (
 )
 from maskrefine.regions import pool, pyramid_levels
 from maskrefine.token_encoder import TokenEncoder
-from maskrefine.weights import Rows
+from segcore.engine.renaming import Rows
 from segcore.structures import Regions
 
 OFFICIAL: Rows = (  # (official, ours)

@@ -6,12 +6,12 @@ Names of plain backbones (torchvision, detectron2's ResNets) are read by `segcor
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-Rows = Sequence[tuple[str, str]]  # (official, ours): beginnings of names; {} is a number
+from segcore.engine.renaming import Rows, renamed
 
 STYLES = ("detectron2", "mmdet")
 DETECTRON2: Rows = (
@@ -82,7 +82,7 @@ def to_ours(state: Mapping[str, Any], head: Mapping[str, Rows] = PLAIN_HEAD) -> 
     for name, value in state.items():
         name = re.sub(r"^(module\.)+", "", name)
         if not DROPPED.search(name):
-            out[rename(_caffe2_name(name), table, True)] = value
+            out[renamed(_caffe2_name(name), table, to_ours=True)] = value
     return out | _missing_statistics(out)
 
 
@@ -91,17 +91,7 @@ def to_official(
 ) -> dict[str, Any]:
     """Our names -> those of a style, "detectron2" or "mmdet"."""
     table = [*head.get(style, ()), *{"detectron2": DETECTRON2, "mmdet": MMDET}[style]]
-    return {rename(name, table, False): value for name, value in state.items()}
-
-
-def rename(name: str, table: Rows, forward: bool) -> str:
-    """An official name -> ours, or ours -> official, by the first row that it begins with."""
-    for official, ours in table:
-        source, goal = (official, ours) if forward else (ours, official)
-        match = re.match(re.escape(source).replace(r"\{\}", r"(\d+)"), name)
-        if match:
-            return goal.format(*match.groups()) + name[match.end() :]
-    return name
+    return {renamed(name, table, to_ours=False): value for name, value in state.items()}
 
 
 def _caffe2_name(name: str) -> str:

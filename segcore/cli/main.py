@@ -172,6 +172,7 @@ def convert(**given: Any) -> None:
 @click.argument("kind", type=click.Choice(["swin", "torchvision", "timm", "official", "entity"]))
 @click.argument("source")
 @click.argument("goal", type=FILE)
+@click.option("--config-file", metavar="FILE", help="official: of the model; default: as in SOURCE")
 def convert_weights(**given: Any) -> None:
     """Convert weights for configs, or to official files.
 
@@ -183,9 +184,10 @@ def convert_weights(**given: Any) -> None:
     segcore convert-weights official    hf://owner/repo                   OUT.pkl
     segcore convert-weights entity      model_final_of_COCO.pkl           OUT.pth
 
-    SOURCE is whatever MODEL.WEIGHTS takes. `entity` makes a start for entities (ENTITY.ENABLE) out
-    of any trained Mask2Former: its class head is left out, prefixes that were written twice are put
-    right.
+    SOURCE is whatever MODEL.WEIGHTS takes. What was written is loaded again: into the model of the
+    config that SOURCE carries or --config-file names, whatever its architecture. `entity` makes a
+    start for entities (ENTITY.ENABLE) out of any trained Mask2Former: its class head is left out,
+    prefixes that were written twice are put right.
     """
     run("segcore.cli.convert", **given)
 

@@ -12,10 +12,14 @@ import torch
 from tiny_model import model_of
 
 from mask2former.weights import to_official, to_ours
-from segcore.cli.convert import convert, write
+from segcore.build.data import known_classes
+from segcore.build.task import build_task
+from segcore.cli.convert import check_written, convert, main, write
+from segcore.config import load_config, to_dict
 from segcore.engine.backbone_names import timm_swin_name
 from segcore.engine.weights import load_weights, read_checkpoint
 from segcore.errors import WeightsError
+from segcore.structures import Metadata
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +131,78 @@ def test_imagenet_resnet_is_converted_to_the_old_names(root, tmp_path):
             "stem.fc.weight", "stem.fc.bias",
         }  # fmt: skip
     assert torch.equal(model.backbone.layers[2][5].conv3.weight, state["layer3.5.conv3.weight"])
+
+
+def trained(tmp_path, config, *opts):
+    """A checkpoint as `segcore train` leaves it: config, classes, official names, a trainer."""
+    cfg = load_config(config, ["MODEL.DEVICE", "cpu", *opts])
+    classes = Metadata("x", ("a", "b"), (1, 2), (True, True), ((0, 0, 0), (1, 1, 1)))
+    task = build_task(cfg, known_classes(cfg) or classes)
+    content = {"model": task.official(task.model.state_dict()), "config": to_dict(cfg)}
+    content |= {"metadata": task.metadata.to_dict(), "trainer": {"step": torch.ones(1)}}
+    torch.save(content, tmp_path / "model_final.pth")
+    return task, content["model"]
+
+
+CROPS = ["MODEL.META_ARCHITECTURE", "CropFormer", "ENTITY.ENABLE", "true"]
+CROPS += ["ENTITY.FUSE_ENC_HIDDIEN_DIM", "32"]
+
+
+@pytest.mark.parametrize(
+    ("config", "opts"),
+    [
+        ("tiny/panoptic_tiny.yaml", []),
+        ("tiny/panoptic_tiny.yaml", CROPS),
+        ("tiny/detector_tiny.yaml", []),
+        ("tiny/detector_tiny.yaml", ["MODEL.ROI_MASK_HEAD.NAME", "RefineMaskHead"]),
+        ("small/bpr_hrnet18s.yaml", []),
+    ],
+)
+def test_models_of_every_architecture_convert_and_load(tmp_path, capsys, config, opts):
+    task, official = trained(tmp_path, config, *opts)
+    goal = tmp_path / "official.pkl"
+    named = {"kind": "official", "source": tmp_path / "model_final.pth", "goal": goal}
+    assert main(**named, config_file=None) == 0
+    said = capsys.readouterr().out
+    assert f"{len(official)} tensors, loaded into {type(task.model).__name__} and equal" in said
+    back = read_checkpoint(goal)["model"]
+    assert back.keys() == official.keys()
+    assert all(torch.equal(v, official[k].float().to(v)) for k, v in back.items())
+
+
+def test_weights_of_a_strangers_file_are_loaded_into_the_config_that_is_named(root, tmp_path):
+    _, official = trained(tmp_path, "tiny/panoptic_tiny.yaml")
+    wrapped = {f"model.{name}": value for name, value in official.items()}
+    torch.save({"state_dict": wrapped}, tmp_path / "theirs.pth")
+    named = {"kind": "official", "source": tmp_path / "theirs.pth", "goal": tmp_path / "a.pth"}
+    assert main(**named, config_file=None) == 0  # by its names
+    assert read_checkpoint(tmp_path / "a.pth")["model"].keys() == official.keys()
+    (tmp_path / "own.yaml").write_text(
+        f"_BASE_: {root}/configs/tiny/panoptic_tiny.yaml\n"
+        "MODEL: {MASK_FORMER: {NUM_OBJECT_QUERIES: 8, DIM_FEEDFORWARD: 64}}\n"
+        "DATASETS: {TRAIN: [coco_2017_train]}\n"
+    )
+    with pytest.raises(WeightsError, match=r"theirs.pth: .*the checkpoint has .*the model"):
+        main(**named, config_file=str(tmp_path / "own.yaml"))
+
+
+def test_what_cannot_be_loaded_again_raises(tmp_path):
+    state = {"a": torch.ones(2), "b": torch.zeros(2)}
+    torch.save({"model": state | {"b": torch.ones(2)}}, tmp_path / "out.pth")
+    with pytest.raises(WeightsError, match=r"out.pth: 1 tensors are not there .*\(b\)"):
+        check_written(tmp_path / "out.pth", {"model": state}, None)
+    swin = timm.create_model("swin_tiny_patch4_window7_224").state_dict()
+    ours = convert_names(swin)
+    assert check_written_as(tmp_path, ours) == "loaded into Swin"
+    del ours["layers.2.blocks.3.mlp.fc1.weight"]
+    with pytest.raises(WeightsError, match=r"1 tensors are not there .*mlp.fc1.weight"):
+        check_written_as(tmp_path, ours)
+
+
+def convert_names(swin):
+    return {timm_swin_name(name): value for name, value in swin.items()}
+
+
+def check_written_as(folder, state):
+    torch.save({"model": state}, folder / "s.pth")
+    return check_written(folder / "s.pth", {"model": state}, None)
