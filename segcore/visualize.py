@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from segcore import masks
 from segcore.evaluation.panoptic import truth_map
+from segcore.label_font import label_font
 from segcore.labels import semantic_map
 from segcore.structures import (
     Instances,
@@ -160,8 +161,9 @@ def _distinct(i: int) -> Color:
 def _write(canvas: np.ndarray, labels: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(size=max(9, min(canvas.shape[:2]) // 32))
-    for text, (x, y) in labels:
+    size = max(9, min(canvas.shape[:2]) // 32)
+    for label, (x, y) in labels:
+        font, text = label_font(label, size)
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         half_w, half_h = (right - left) / 2, (bottom - top) / 2
         x = min(max(int(x), half_w + 2), canvas.shape[1] - half_w - 2)

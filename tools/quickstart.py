@@ -9,18 +9,23 @@ import argparse
 import json
 import logging
 import os
+import shlex
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from draw_scenes import draw_all
 
+from segcore.cli import train as training
+from segcore.cli.flags import accept_any_console
 from segcore.data.catalog import Catalog
 from segcore.data.images import read_image
+from segcore.engine.children import end_with_parent
+from segcore.errors import NonFiniteError, UserError
 from segcore.evaluation.writers import write_json, write_png
 from segcore.predict import Predictor
+from segcore.user_path import user_path
 from segcore.visualize import draw, ground_truth, side_by_side
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,10 +34,19 @@ NUM_PICTURES = 8
 
 
 def train(out: Path, opts: list[str]) -> None:
-    """Run train_net.py as a user would; goes on if it was stopped before."""
-    command = [sys.executable, str(ROOT / "train_net.py"), "--config-file", str(CONFIG), "--resume"]
-    print("$", " ".join(command[1:] + opts), flush=True)
-    if subprocess.run(command + opts, cwd=ROOT, check=False).returncode:
+    """As train_net.py does it; goes on if it was stopped before.
+
+    In this process: who ends the quickstart ends its training.
+    """
+    words = [str(ROOT / "train_net.py"), "--config-file", str(CONFIG), "--resume", *opts]
+    print("$", shlex.join(words), flush=True)
+    sys.argv = words  # from which the training says how to go on
+    machines = {"num_gpus": 1, "num_machines": 1, "machine_rank": 0, "dist_url": ""}
+    try:
+        stopped = training.main(config_file=str(CONFIG), opts=opts, resume=True, **machines)
+    except (UserError, NonFiniteError, OSError) as problem:
+        sys.exit(f"error: {problem}")
+    if stopped:
         sys.exit(f"training stopped; its log is {out / 'log.txt'}; `make quickstart` goes on")
 
 
@@ -68,7 +82,7 @@ def main(args: argparse.Namespace) -> None:
         shutil.move(curves, out / "metrics.json")
     train(out, opts)
     written = pictures(out, opts)
-    results = json.loads((out / "inference" / "scenes_val" / "metrics.json").read_text())
+    results = json.loads((out / "inference" / "scenes_val" / "metrics.json").read_text("utf-8"))
     if (out / "metrics.json").exists():  # one line a step until now: the curves of the training
         shutil.move(out / "metrics.json", curves)
     write_json(out / "metrics.json", results)
@@ -76,7 +90,8 @@ def main(args: argparse.Namespace) -> None:
         f"\nOn {args.val} scenes never trained on, after {(time.time() - start) / 60:.1f} minutes:"
     )
     for name in ("PQ", "AP", "mIoU"):
-        print(f"  {name:5s}{results[name]:6.1f}")
+        value = results[name]  # null where nothing of the kind was annotated
+        print(f"  {name:5s}{'-' if value is None else format(value, '.1f'):>6s}")
     print(f"  metrics     {out / 'metrics.json'}\n  log         {out / 'log.txt'}")
     print(f"  checkpoint  {out / 'model_final.pth'}")
     print(f"  pictures    {written[0].parent} ({len(written)}: input, ground truth, prediction)")
@@ -88,9 +103,12 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    accept_any_console()
+    if "MAKELEVEL" in os.environ:
+        end_with_parent()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=ROOT / "output" / "quickstart")
+    parser.add_argument("--output", type=user_path, default=ROOT / "output" / "quickstart")
     parser.add_argument("--train", type=int, default=1500)
     parser.add_argument("--val", type=int, default=100)
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE ..., last")

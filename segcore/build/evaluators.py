@@ -9,6 +9,7 @@ from segcore.build.data import test_metadata
 from segcore.config import Config
 from segcore.contracts import Evaluator, EvaluatorFactory, Task
 from segcore.data.catalog import Catalog
+from segcore.data.check_records import check_records
 from segcore.engine.launch import Fabric
 from segcore.errors import ConfigError, DataError
 from segcore.evaluation.cityscapes import CityscapesEvaluator
@@ -126,3 +127,9 @@ def check_test_sets(cfg: Config, task: Task, catalog: Catalog) -> None:
                 f" {catalog.root}); DATASETS.TEST [] trains without evaluation"
             )
         build_evaluators(task, catalog, metadata)
+        try:
+            check_records(catalog.records(name), metadata, catalog.truth(name))
+        except DataError as error:
+            raise DataError(
+                f"DATASETS.TEST {name}: {error} (DATASETS.TEST [] trains without evaluation)"
+            ) from None

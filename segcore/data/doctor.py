@@ -125,11 +125,11 @@ def _problems(
         except DataError as fault:
             yield _problem(fault, "image of the instances file", truth.path, record.id)
     for frame in record.frames:
-        wrong = list(_file_problems(frame, record))
+        wrong = list(file_problems(frame, record))
         yield from wrong or _label_problems(frame, record, metadata, classes)
 
 
-def _file_problems(frame: Frame, record: Record) -> Iterator[Problem]:
+def file_problems(frame: Frame, record: Record) -> Iterator[Problem]:
     """Files that are missing or of another size; only their heads are read."""
     for file in (frame.file, frame.panoptic, frame.semantic):
         if file is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -65,6 +66,22 @@ class Children:
                 process.wait(max(0.0, last - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def end_with_parent(period: float = 0.5) -> None:
+    """Let this process have a SIGTERM when the one that started it is gone, however it ended.
+
+    Args:
+        period: seconds between two looks.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(period)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _command() -> list[str]:
