@@ -7,7 +7,7 @@ import os
 import re
 from functools import cache
 
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from segcore.user_path import user_path
 
@@ -22,6 +22,7 @@ ENDINGS = (".ttf", ".ttc", ".otf", ".otc")
 LIKELY = re.compile(
     r"cjk|noto ?sans|wqy|fallback|unifont|yahei|pingfang|unicode|gothic|dejavusans\."
 )
+SIZE = 16  # at which signs are compared
 NO_SIGN = "\U0010ffff"  # which no font has: what is drawn in its place
 
 
@@ -32,8 +33,7 @@ def label_font(text: str, size: int) -> tuple[Font, str]:
         size: pixels.
     """
     default = ImageFont.load_default(size=size)
-    lacking = _lacking(default, text)
-    if not lacking:
+    if not _lacking(ImageFont.load_default(size=SIZE), text):
         return default, text
     file, nowhere = _file_with("".join(sorted(set(text))))
     font = ImageFont.truetype(file, size) if file else default
@@ -45,10 +45,10 @@ def label_font(text: str, size: int) -> tuple[Font, str]:
 @cache  # so that the search, and a warning, comes once a text
 def _file_with(signs: str) -> tuple[str, str]:
     """The font file that has most of the signs, and those that it lacks; "": Pillow's own."""
-    best, lacking = "", _lacking(ImageFont.load_default(size=16), signs)
+    best, lacking = "", _lacking(ImageFont.load_default(size=SIZE), signs)
     for file in _font_files():
         try:
-            missing = _lacking(ImageFont.truetype(file, 16), signs)
+            missing = _lacking(ImageFont.truetype(file, SIZE), signs)
         except OSError:  # no font after all
             continue
         if len(missing) < len(lacking):
@@ -79,10 +79,13 @@ def _font_files() -> list[str]:
 
 def _lacking(font: Font, text: str) -> str:
     """Its signs that look like one that no font has."""
-    nothing = font.getmask(NO_SIGN)
-    box = (nothing.size, bytes(nothing))
+    nothing = _shape(font, NO_SIGN)
     return "".join(
-        sign
-        for sign in dict.fromkeys(text)
-        if not sign.isascii() and ((mask := font.getmask(sign)).size, bytes(mask)) == box
+        sign for sign in dict.fromkeys(text) if not sign.isascii() and _shape(font, sign) == nothing
     )
+
+
+def _shape(font: Font, sign: str) -> bytes:
+    picture = Image.new("L", (2 * SIZE, 2 * SIZE))
+    ImageDraw.Draw(picture).text((SIZE // 2, 0), sign, fill=255, font=font)
+    return picture.tobytes()

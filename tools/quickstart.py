@@ -13,11 +13,11 @@ import shlex
 import shutil
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 from draw_scenes import draw_all
 
-from segcore.cli import train as training
 from segcore.cli.flags import accept_any_console
 from segcore.data.catalog import Catalog
 from segcore.data.images import read_image
@@ -28,6 +28,7 @@ from segcore.predict import Predictor
 from segcore.user_path import user_path
 from segcore.visualize import draw, ground_truth, side_by_side
 
+training = import_module("segcore.cli.train")  # as the command takes it: when it is asked for
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs/quickstart/panoptic_lite0.yaml"
 NUM_PICTURES = 8

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
-from segcore.data.doctor import file_problems
-from segcore.data.images import THREADS
+from segcore.data.images import THREADS, image_size
 from segcore.data.instance_truth import InstanceTruth
 from segcore.data.store import Records
 from segcore.errors import DataError
 from segcore.labels import frame_ids, semantic_map
-from segcore.structures import Metadata, Record
+from segcore.structures import Frame, Metadata, Record
 
 DEEP = 500  # images whose labels are read to the last pixel; of more an even share is
 
@@ -45,18 +45,28 @@ def _fault_of(
     try:
         if truth is not None:
             truth(record)
-        fault = next(_file_faults(record), "")
-        if not fault and number % step == 0:
+        for frame in record.frames:
+            for _, _, message in file_faults(frame, record):
+                return message
+        if number % step == 0:
             _read_labels(record, metadata)
     except DataError as error:
         return str(error)
-    return fault
+    return ""
 
 
-def _file_faults(record: Record) -> Iterator[str]:
-    for frame in record.frames:
-        for problem in file_problems(frame, record):
-            yield problem.message
+def file_faults(frame: Frame, record: Record) -> Iterator[tuple[Path, str, str]]:
+    """(file, kind, message) of files that are missing or of another size; heads alone are read."""
+    for file in (frame.file, frame.panoptic, frame.semantic):
+        if file is None:
+            continue
+        try:
+            size = image_size(file)
+        except DataError as fault:
+            yield file, "file that cannot be read", str(fault)
+            continue
+        if size != record.size:
+            yield file, "size", f"{file}: is {size} (height, width); expected {record.size}"
 
 
 def _read_labels(record: Record, metadata: Metadata) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from segcore.data.catalog import Catalog
-from segcore.data.images import image_size
+from segcore.data.check_records import file_faults
 from segcore.data.instance_truth import InstanceTruth
 from segcore.data.label_sample import sample_labels
 from segcore.data.problem import Problem, Report
@@ -125,23 +125,11 @@ def _problems(
         except DataError as fault:
             yield _problem(fault, "image of the instances file", truth.path, record.id)
     for frame in record.frames:
-        wrong = list(file_problems(frame, record))
+        wrong = [
+            _problem(message, kind, file, record.id)
+            for file, kind, message in file_faults(frame, record)
+        ]
         yield from wrong or _label_problems(frame, record, metadata, classes)
-
-
-def file_problems(frame: Frame, record: Record) -> Iterator[Problem]:
-    """Files that are missing or of another size; only their heads are read."""
-    for file in (frame.file, frame.panoptic, frame.semantic):
-        if file is None:
-            continue
-        try:
-            size = image_size(file)
-        except DataError as fault:
-            yield _problem(fault, "file that cannot be read", file, record.id)
-            continue
-        if size != record.size:
-            fault = f"{file}: is {size} (height, width); expected {record.size}"
-            yield _problem(fault, "size", file, record.id)
 
 
 def _label_problems(
