@@ -13,6 +13,7 @@ from segcore.data.conversion import convert
 from segcore.data.doctor import Examination
 from segcore.data.formats.format import Goal
 from segcore.data.formats.table import all_formats
+from segcore.data.problem import Problem
 from segcore.errors import ConfigError
 
 
@@ -26,19 +27,25 @@ def main(
         raise ConfigError(f"--to {format}: cannot be written; there are {', '.join(written)}")
     if not split or Path(split).name != split:
         raise ConfigError(f"--split {split!r}: expected a word, such as train or val")
-    goal, faults = Goal(folder=output, split=split), Examination()
+    goal, seen, faults = Goal(folder=output, split=split), Examination(), list[Problem]()
+
+    def note(problem: Problem) -> None:
+        seen.add(problem)
+        if problem.effect == "fault" and not faults:
+            faults.append(problem)
+
     converted = convert(
         Catalog(data_root(), catalogs),
         name,
         format=written[format],
         goal=goal,
-        problem=faults.add,
+        problem=note,
         link=link,
     )
     print(f"{converted.path}: {converted.images} images, {converted.segments} segments")
     for what, count in goal.lost.most_common():
         print(f"  lost: {count} {what}")
-    if faults.counts:
-        report_problems(faults)
-        report_total(faults.counts.total())
-    return 1 if faults.counts else 0
+    if seen.counts:
+        report_problems(seen)
+        report_total(seen.counts.total())
+    return 1 if faults else 0

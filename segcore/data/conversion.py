@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -120,7 +121,9 @@ class _Placing:
 
     def _name(self, file: Path) -> PurePosixPath:
         archive = zip_of(file)
-        for folder in (self.start, *([archive] if archive else [])):
+        file = Path(os.path.normpath(file))  # or a name with ".." would leave the goal
+        for start in (self.start, *([archive] if archive else [])):
+            folder = Path(os.path.normpath(start))
             if file.is_relative_to(folder):
                 name = PurePosixPath(file.relative_to(folder))
                 break

@@ -13,11 +13,17 @@ from segcore.errors import DataError
 NO_MASK = "box without a mask"
 SHORT = "ring of an odd length or of under three points"
 BROKEN_RING = "one of several rings left out"
+OTHER_SHAPE = "point, line or skeleton"
+FURTHER = "second annotation of an image"
 FLAT = "mask without an area"
 UNIT = "coordinates of 0 to 1"
 OUTSIDE = "outside its image"
 MOSTLY_OUTSIDE = "mostly outside its image"
-DROPPED = (NO_MASK, SHORT)  # of these there is no segment; the others stay, as they always did
+DROPPED = (
+    NO_MASK,
+    SHORT,
+    OTHER_SHAPE,
+)  # of these there is no segment; the others stay, as they always did
 ASTRAY = "coordinate that went astray"  # a fault: to draw such a polygon takes all memory
 # kinds of oddities
 OTHER_AREA = "mask of another area than the file says"

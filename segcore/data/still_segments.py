@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from segcore import masks
+from segcore.errors import DataError
 from segcore.labels import frame_ids, semantic_map
 from segcore.segment_rle import to_rle
 from segcore.structures import Frame, Metadata, PngId, Record, Segment
@@ -27,6 +29,7 @@ def with_masks(record: Record, metadata: Metadata) -> Record:
     frame = record.frames[0]
     if not frame.segments and frame.semantic is not None:
         labels = semantic_map(frame, metadata)
+        _check_size(labels, record, frame.semantic)
         classes = [k for k in np.unique(labels).tolist() if k >= 0]
         rles = masks.encode_ids(labels, classes)
         segments = tuple(Segment(k, rle) for k, rle in zip(classes, rles, strict=True))
@@ -34,12 +37,19 @@ def with_masks(record: Record, metadata: Metadata) -> Record:
     numbers = [s.shape.id for s in frame.segments if isinstance(s.shape, PngId)]
     if not numbers:
         return record
-    rles = dict(zip(numbers, masks.encode_ids(frame_ids(frame), numbers), strict=True))
+    ids = frame_ids(frame)
+    _check_size(ids, record, frame.panoptic)
+    rles = dict(zip(numbers, masks.encode_ids(ids, numbers), strict=True))
     segments = tuple(
         replace(s, shape=rles[s.shape.id]) if isinstance(s.shape, PngId) else s
         for s in frame.segments
     )
     return replace(record, frames=(replace(frame, segments=segments, panoptic=None),))
+
+
+def _check_size(pixels: np.ndarray, record: Record, file: Path | None) -> None:
+    if pixels.shape != record.size:
+        raise DataError(f"{file}: is {pixels.shape} (height, width); its image is {record.size}")
 
 
 def painted(record: Record, lost: Counter[str]) -> np.ndarray:

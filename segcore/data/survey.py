@@ -19,11 +19,13 @@ from segcore.data.problem import (
     BROKEN_RING,
     DROPPED,
     FLAT,
+    FURTHER,
     MOSTLY_OUTSIDE,
     NO_ANNOTATION,
     NO_MASK,
     OTHER_AREA,
     OTHER_BOX,
+    OTHER_SHAPE,
     OUTSIDE,
     SHORT,
     UNIT,
@@ -41,6 +43,8 @@ LONGEST = 40  # letters of a name in it
 FILE = "correct the file"
 CURES = {
     NO_MASK: "boxes are no target: draw masks, or take these annotations out of the file",
+    OTHER_SHAPE: "points, lines and skeletons are no target: draw polygons or masks",
+    FURTHER: "take out all but one in the tool, or the first one counts",
     SHORT: "a ring is x0, y0, x1, y1, ... of three points or more; correct the file",
     BROKEN_RING: "correct the broken rings, or the rest is all that is learnt of the object",
     CROWD: 'write "iscrowd": 0 where the mask is of one object (CVAT writes 1 for every mask)',

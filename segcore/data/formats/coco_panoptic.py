@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from segcore.data.folders import first_with, folder_of, image_folder
 from segcore.data.formats.coco_file import CocoFile, ImageId, class_of, unknown_category
@@ -14,13 +18,16 @@ from segcore.data.formats.coco_head import (
     image_folders,
     is_panoptic,
 )
-from segcore.data.formats.format import Format, Source
+from segcore.data.formats.coco_writing import categories, image_entry, numbered
+from segcore.data.formats.format import Format, Goal, Source
 from segcore.data.image_names import ImageFiles
 from segcore.data.images import IMAGE_SUFFIXES
 from segcore.data.parsing.values import flag, identity, listing, real, text, typed, whole
 from segcore.data.problem import NO_ANNOTATION, Problem, Report
+from segcore.data.still_segments import painted
 from segcore.errors import DataError
 from segcore.structures import Frame, Metadata, PngId, Record, Segment
+from segcore.whole_file import whole_file
 
 LARGEST_ID = (1 << 24) - 1
 
@@ -131,6 +138,37 @@ def _images_beside(path: Path) -> Path:
     return first_with([head_of(path).image or ""], folders, path)
 
 
+def write(metadata: Metadata, records: Iterable[Record], goal: Goal) -> Path:
+    """`annotations/panoptic_<split>.json` and its PNGs; of what overlaps the smaller is seen."""
+    path = goal.folder / "annotations" / f"panoptic_{goal.split}.json"
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image, record in numbered(records):
+        images.append(image_entry(image, record, goal))
+        ids, name = painted(record, goal.lost), f"{goal.stem(record)}.png"
+        png = path.with_suffix("") / name
+        png.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.stack([ids & 255, ids >> 8 & 255, ids >> 16], 2).astype(np.uint8)).save(
+            png
+        )
+        areas = np.bincount(ids.ravel())
+        infos = [
+            {
+                "id": number,
+                "category_id": metadata.dataset_ids[segment.category],
+                "iscrowd": int(segment.crowd),
+                "area": int(areas[number]),
+            }
+            for number, segment in enumerate(record.frames[0].segments, 1)
+            if number < len(areas) and areas[number]
+        ]
+        annotations.append({"image_id": image, "file_name": name, "segments_info": infos})
+    content = {"images": images, "annotations": annotations, "categories": categories(metadata)}
+    with whole_file(path, "w") as stream:
+        json.dump(content, stream)
+    return path
+
+
 FORMAT = Format(
     name="coco_panoptic",
     read=read,
@@ -141,4 +179,5 @@ FORMAT = Format(
     evaluators=("panoptic", "instance", "boundary", "semantic"),
     more=("panoptic", "semantic", "instances"),
     first_id=1,
+    write=write,
 )

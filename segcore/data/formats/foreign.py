@@ -47,18 +47,7 @@ def _is_via(content: Any) -> bool:
 
 # of JSON: what it is, how it is recognised, what to do
 JSON_KINDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    (
-        "labelme's file of one image",
-        _has("shapes", "imagePath"),
-        "make one COCO JSON of the whole folder with labelme's own"
-        " examples/instance_segmentation/labelme2coco.py",
-    ),
     ("a project of VIA", _is_via, 'in VIA, "Annotation > Export Annotations (COCO format)"'),
-    (
-        "Label Studio's own JSON",
-        _lists("annotations", "data"),
-        'in Label Studio, "Export > COCO" (polygons), or "PNG" (brushes)',
-    ),
     (
         "a list of predictions",
         _lists("image_id", "category_id"),
@@ -81,13 +70,12 @@ JSON_KINDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ),
 )
 XML_KINDS = {  # by their outermost element
-    "annotations": ("CVAT's XML", 'in CVAT, "Export task dataset > COCO 1.0"'),
     "annotation": (
         "Pascal VOC's XML of one image, which has boxes and no masks",
         "give the folder of label images: VOC/SegmentationClass@VOC/JPEGImages",
     ),
 }
-YOLO = "export COCO JSON from the tool that drew them (CVAT, Label Studio, Roboflow)"
+YOLO = "give the data.yaml of the data set, or put one beside the folders `images` and `labels`"
 
 
 def refuse_foreign(path: Path) -> None:
@@ -145,8 +133,6 @@ def _xml(text: str) -> str | None:
 def _yaml(text: str) -> str | None:
     with suppress(yaml.YAMLError):
         content = yaml.safe_load(text)
-        if _has("names")(content) and {"train", "val", "path", "nc"} & content.keys():
-            return f"YOLO's list of folders; {YOLO}"
         if _has("reader", "names")(content):
             return "a catalogue file; put it into DATASETS.CATALOGS, and give a name that it lists"
     return None
@@ -167,8 +153,10 @@ def _folder(folder: Path) -> str | None:
     """Of a folder: what lies in it, or in folders right below it, instead of label images."""
     places = [folder, *islice((p for p in _listed(folder) if p.is_dir()), LOOKED_AT)]
     jsons = [f for place in places for f in islice(_ending(place, ".json"), LOOKED_AT)]
-    if coco := [file for file in jsons if _is_coco(file)]:
-        names = ", ".join(map(str, coco[:3])) + (", ..." if len(coco) > 3 else "")
+    heads = [f for p in places for end in (".yaml", ".yml", ".xml") for f in _ending(p, end)]
+    readable = [file for file in jsons if _is_coco(file)]
+    if readable := readable or [file for file in (*heads, *jsons) if _is_tools(file)]:
+        names = ", ".join(map(str, readable[:3])) + (", ..." if len(readable) > 3 else "")
         return f"a folder; give the annotation file in it: {names}"
     if (folder / "SegmentationClass").is_dir() and (folder / "JPEGImages").is_dir():
         pair = f"{folder / 'SegmentationClass'}@{folder / 'JPEGImages'}"
@@ -198,4 +186,17 @@ def _is_coco(file: Path) -> bool:
         content = json.loads(text)
         lists = (content.get(key) for key in ("images", "videos")) if _has()(content) else ()
         return any(isinstance(entries, list) for entries in lists)
+    return False
+
+
+def _is_tools(file: Path) -> bool:
+    """Whether it is one file with all annotations of a tool, which is read: CVAT's, YOLO's ..."""
+    text = _text(file)
+    if text is None or file.suffix == ".xml":
+        return "<annotations>" in (text or "")[:HEAD]
+    if file.suffix == ".json":
+        return text[:HEAD].lstrip().startswith("[") and '"annotations"' in text and '"data"' in text
+    with suppress(yaml.YAMLError):
+        content = yaml.safe_load(text)
+        return _has("names")(content) and not _has("reader")(content) and "train" in content
     return False

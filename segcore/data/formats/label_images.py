@@ -15,6 +15,7 @@ from segcore.data.folders import (
     pairs_by_stem,
 )
 from segcore.data.formats.format import Format, Source
+from segcore.data.formats.label_writing import write_numbers
 from segcore.data.images import IMAGE_SUFFIXES, image_sizes
 from segcore.data.parsing.class_list import class_list
 from segcore.data.parsing.text_file import read_text
@@ -90,7 +91,7 @@ def _label_map(file: Path) -> dict[str, list[Any]]:
     return {"names": names, "colors": colors}
 
 
-def _images_beside(folder: Path) -> Path:
+def images_beside(folder: Path) -> Path:
     """The folder that has the photograph of the first label image."""
     stem = next(iter(sorted(images_by_stem(folder))), "")
     names = [stem + suffix for suffix in (*IMAGE_SUFFIXES, *map(str.upper, IMAGE_SUFFIXES))]
@@ -115,10 +116,11 @@ LABEL_PNG = Format(
     name="label_png",
     read=read_folder,
     recognises=Path.is_dir,
-    images_beside=_images_beside,
+    images_beside=images_beside,
     classes=classes_beside,
     evaluators=("semantic",),
     things=False,
+    write=write_numbers,
 )
 LABEL_LIST = Format(
     name="label_list",

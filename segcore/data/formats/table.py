@@ -17,14 +17,20 @@ FORMATS: dict[str, str] = {
     "coco_panoptic": f"{FOLDER}.coco_panoptic:FORMAT",
     "youtube_vis": f"{FOLDER}.youtube_vis:FORMAT",
     "lvis": f"{FOLDER}.lvis:FORMAT",
+    "labelme": f"{FOLDER}.labelme:FORMAT",
+    "label_studio": f"{FOLDER}.label_studio:FORMAT",
     "coco_instances": f"{FOLDER}.coco_instances:FORMAT",
     "yolo": f"{FOLDER}.yolo:FORMAT",
+    "cvat": f"{FOLDER}.cvat:FORMAT",
+    "mask_folders": f"{FOLDER}.mask_folders:FORMAT",
+    "color_png": f"{FOLDER}.color_images:FORMAT",
     "label_png": f"{FOLDER}.label_images:LABEL_PNG",
     "label_list": f"{FOLDER}.label_images:LABEL_LIST",
     "cityscapes_semantic": f"{FOLDER}.cityscapes:SEMANTIC",
     "cityscapes_instances": f"{FOLDER}.cityscapes:INSTANCES",
     "cityscapes_panoptic": f"{FOLDER}.cityscapes:PANOPTIC",
 }
+ANY_FOLDER = "label_png"  # takes every folder, so that what it is instead has to be asked
 
 
 def format_of(name: Any, where: str = "") -> Format:
@@ -55,12 +61,14 @@ def all_formats() -> list[Format]:
 
 def recognised(path: Path) -> Format:
     """The format of a data set that is given by its path; DataError names what else it is."""
-    labels = path.is_dir() and any(file.exists() for file in class_files(path))
-    if not labels and path.suffix.lower() != ".json":  # a JSON is read before it is given up
-        refuse_foreign(path)
-    for format in all_formats():
+    for name in FORMATS:
+        format = format_of(name)
         if format.recognises(path):
+            labels = any(file.exists() for file in class_files(path))
+            if name == ANY_FOLDER and not labels:
+                refuse_foreign(path)
             return format
+    refuse_foreign(path)
     raise DataError(
         f"{path}: is neither a JSON nor a folder, so nobody knows its format; name it:"
         f" FORMAT={path}, of {', '.join(FORMATS)}, or package.module:FORMAT of your own"

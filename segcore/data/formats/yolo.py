@@ -8,7 +8,6 @@ one; or the path is the folder of one split's label files.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from segcore.data.folders import files_below, image_folder, images_by_stem
 from segcore.data.formats.format import Format, Goal, Source
 from segcore.data.formats.yolo_head import YoloHead, head_file, head_of, is_head
 from segcore.data.images import image_sizes
-from segcore.data.left_out import warn_left_out
 from segcore.data.outlines import single_ring
-from segcore.data.problem import Problem
+from segcore.data.parsing.text_file import read_text
+from segcore.data.problem import NO_MASK, Problem
 from segcore.data.still_segments import without_crowds
 from segcore.errors import DataError
 from segcore.structures import Frame, Metadata, Polygons, Record, Segment, Size
@@ -38,12 +37,10 @@ def read(source: Source, metadata: Metadata) -> Iterator[Record]:
     """Images without a label file are empty ones, as the format has it; boxes are left out."""
     pairs = _pairs(source)
     sizes = image_sizes([image for _, image, _ in pairs], source.problem)
-    boxes = Counter[str]()
     for (name, image, labels), size in zip(pairs, sizes, strict=True):
         if size is not None:
-            segments = tuple(_segments(labels, size, source, metadata, boxes))
+            segments = tuple(_segments(labels, size, source, metadata))
             yield Record(name, size, (Frame(image, segments),))
-    warn_left_out(source.annotations, boxes)
 
 
 def _pairs(source: Source) -> list[tuple[str, Path, Path]]:
@@ -102,28 +99,38 @@ def _beside(image: Path) -> Path:
     return Path(*parts)
 
 
-def _segments(
-    file: Path, size: Size, source: Source, metadata: Metadata, boxes: Counter[str]
-) -> Iterator[Segment]:
+def _segments(file: Path, size: Size, source: Source, metadata: Metadata) -> Iterator[Segment]:
     """Of one label file."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+    if not file.exists():
         return
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{file}: cannot be read as text: {error}"
-        source.problem(Problem(message=message, path=file, kind="label file"))
+    try:
+        lines = read_text(file, "label file").splitlines()
+    except DataError as fault:
+        source.problem(Problem(message=str(fault), path=file, kind="label file", image=file.stem))
         return
     for number, line in enumerate(lines, 1):
         words = line.split()
         try:
             if len(words) == 5:
-                boxes["boxes"] += 1
+                source.problem(_box(words, number, file, metadata))
             elif words:
                 yield _segment(words, f"{file}: line {number}", size, metadata)
         except DataError as fault:
             problem = Problem(message=str(fault), path=file, kind="line of labels", image=file.stem)
             source.problem(problem)
+
+
+def _box(words: list[str], number: int, file: Path, metadata: Metadata) -> Problem:
+    """The loss of an object that has no mask."""
+    known = words[0].isdecimal() and int(words[0]) < len(metadata.classes)
+    return Problem(
+        message=f"{file}: line {number} has no mask",
+        path=file,
+        kind=NO_MASK,
+        image=file.stem,
+        effect="loss",
+        category=int(words[0]) if known else None,
+    )
 
 
 def _segment(words: list[str], where: str, size: Size, metadata: Metadata) -> Segment:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segcore.data.parsing.text_file import read_text
 from segcore.data.parsing.values import typed, whole
 from segcore.data.parsing.yaml_file import read_yaml
 from segcore.errors import DataError
@@ -65,10 +66,7 @@ class YoloHead:
 
     def lines(self, place: Path) -> list[str]:
         """Of a text file that lists images."""
-        try:
-            lines = place.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{place}: list of images cannot be read: {error}") from None
+        lines = read_text(place, "list of images").splitlines()
         return [line.strip() for line in lines if line.strip()]
 
 

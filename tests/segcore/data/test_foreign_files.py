@@ -24,21 +24,14 @@ from segcore.labels import semantic_map
 SHAPE = {"label": "x", "points": [[4, 4], [24, 4], [24, 24]], "shape_type": "polygon"}
 VIA = {"a.jpg1": {"filename": "a.jpg", "size": 1, "regions": []}}
 FILES = {  # name, content: what the error says
-    ("a.json", json.dumps({"shapes": [SHAPE], "imagePath": "a.jpg"})): "labelme.*labelme2coco",
     ("a.json", json.dumps({"_via_settings": {}, "_via_img_metadata": VIA})): "VIA; .*COCO format",
     ("a.json", json.dumps(VIA)): "a project of VIA",
-    (
-        "a.json",
-        json.dumps([{"id": 1, "annotations": [], "data": {}}]),
-    ): "Label Studio.*> COCO",
     ("a.json", json.dumps([{"image_id": 1, "category_id": 1, "score": 0.5}])): "predictions",
     ("a.json", json.dumps({"objects": [], "imgHeight": 3})): "Cityscapes.*cityscapes_instances",
     ("a.json", '{"data_row": {}}\n{"data_row": {}}\n'): "a JSON object on each line",
     ("a.geojson", json.dumps({"type": "FeatureCollection", "features": []})): "GeoJSON",
-    ("a.xml", '<?xml version="1.0"?>\n<annotations><image/></annotations>'): "CVAT.*COCO 1.0",
     ("a.xml", "<annotation><object/></annotation>"): "Pascal VOC.*no masks",
-    ("data.yaml", "path: .\ntrain: images\nnames: {0: a}\n"): "YOLO.*export COCO JSON",
-    ("a.txt", "0 0.1 0.1 0.3 0.1 0.3 0.4\n"): "YOLO.*export COCO JSON",
+    ("a.txt", "0 0.1 0.1 0.3 0.1 0.3 0.4\n"): r"YOLO.*give the data\.yaml",
     ("mine.yaml", "reader: coco_instances\nnames: {}\n"): "a catalogue file.*DATASETS.CATALOGS",
 }
 
@@ -61,6 +54,21 @@ def test_a_folder_in_place_of_its_json_raises(tmp_path):
     for folder in (tmp_path / "data", tmp_path):
         with pytest.raises(DataError, match=f"is a folder; give .* in it: {file}"):
             Catalog(tmp_path).entry(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", json.dumps([{"id": 1, "annotations": [], "data": {}}])),
+        ("a.xml", '<?xml version="1.0"?>\n<annotations><image/></annotations>'),
+        ("sub/data.yaml", "path: .\ntrain: images\nnames: {0: a}\n"),
+    ],
+)
+def test_a_folder_in_place_of_the_file_of_a_tool_raises(tmp_path, name, content):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=rf"is a folder; give .* in it: {tmp_path / name}"):
+        Catalog(tmp_path).entry(str(tmp_path))
 
 
 def test_the_folder_of_pascal_voc_names_its_two(tmp_path):

@@ -84,7 +84,8 @@ def test_boxes_are_left_out_and_counted(yolo, caplog):
     _, records = load(f"{yolo}/data.yaml")
     segments = {r.id: r for r in records}["two"].frames[0].segments
     assert [s.shape for s in segments] == [Polygons(((0, 0, 45, 0, 45, 31),))]
-    assert "2 boxes have no mask" in caplog.text
+    assert "box without a mask: 2 (box 2), e.g. " in caplog.text
+    assert f"{labels}: line 1 has no mask" in caplog.text
 
 
 @pytest.mark.parametrize(
