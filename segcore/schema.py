@@ -17,6 +17,7 @@ class Backbone:
     NAME: str = importable("build_resnet_backbone")
     FREEZE_AT: int = ignored(0)
     FROZEN_NORM: bool = False
+    USE_CHECKPOINT: bool = False  # activations are computed again in backward, not kept
 
 
 @dataclass

@@ -24,7 +24,11 @@ def build_backbone(cfg: Config) -> Any:
     """
     name = cfg.MODEL.BACKBONE.NAME
     if name.startswith("timm/"):
-        return TimmBackbone(name.removeprefix("timm/"), cfg.MODEL.BACKBONE.FROZEN_NORM)
+        return TimmBackbone(
+            name.removeprefix("timm/"),
+            cfg.MODEL.BACKBONE.FROZEN_NORM,
+            use_checkpoint=cfg.MODEL.BACKBONE.USE_CHECKPOINT,
+        )
     backbone = choose(BACKBONES, name, KEY)(cfg)
     lacking = [part for part in ("channels", "strides") if not hasattr(backbone, part)]
     if lacking:
@@ -36,7 +40,8 @@ def build_backbone(cfg: Config) -> Any:
 
 
 def _resnet(cfg: Config) -> ResNet:
-    return ResNet(cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.NORM)
+    resnets, again = cfg.MODEL.RESNETS, cfg.MODEL.BACKBONE.USE_CHECKPOINT
+    return ResNet(resnets.DEPTH, resnets.NORM, use_checkpoint=again)
 
 
 def _swin(cfg: Config) -> Swin:
@@ -50,7 +55,7 @@ def _swin(cfg: Config) -> Swin:
         mlp_ratio=swin.MLP_RATIO,
         qkv_bias=swin.QKV_BIAS,
         drop_path_rate=swin.DROP_PATH_RATE,
-        use_checkpoint=swin.USE_CHECKPOINT,
+        use_checkpoint=swin.USE_CHECKPOINT or cfg.MODEL.BACKBONE.USE_CHECKPOINT,
     )
 
 
@@ -60,6 +65,7 @@ def _hornet(cfg: Config) -> HorNet:
         dim=hornet.BASE_DIM,
         depths=tuple(hornet.DEPTHS),
         drop_path_rate=hornet.DROP_PATH_RATE,
+        use_checkpoint=cfg.MODEL.BACKBONE.USE_CHECKPOINT,
     )
 
 

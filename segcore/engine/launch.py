@@ -19,13 +19,10 @@ from torch.nn.parallel import DistributedDataParallel
 from segcore.engine.children import Children
 from segcore.engine.device import choose_device, gpu_count
 from segcore.engine.memory import keep_freed_memory
+from segcore.engine.precision import LeanMixedPrecision
 from segcore.errors import ConfigError
 
-PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
-    "fp32": "32-true",
-    "bf16": "bf16-mixed",
-    "fp16": "16-mixed",
-}
+MIXED: dict[str, Literal["bf16-mixed", "16-mixed"]] = {"bf16": "bf16-mixed", "fp16": "16-mixed"}
 BACKENDS = {"cuda": "cpu:gloo,cuda:nccl"}  # of other devices as Fabric knows them
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -38,7 +35,7 @@ def choose_precision(name: str, device: str = "auto", key: str = "SOLVER.AMP.PRE
     Args:
         key: of the config, for errors.
     """
-    if name not in ("", *PRECISIONS):
+    if name not in ("", *DTYPES):
         raise ConfigError(
             f"{key} {name!r}: expected fp32, bf16, fp16, or '' for the best that the device has"
         )
@@ -79,14 +76,16 @@ def launch(
     children = _start_others(num_gpus) if starts else None
     if chosen.type == "cpu":
         keep_freed_memory()
+    # inside a batch system too we start our own processes, as the flags say
+    plugins: list[Any] = [] if torchrun else [LightningEnvironment()]
+    if mixed := MIXED.get(choose_precision(precision, device)):
+        plugins.append(LeanMixedPrecision(mixed, chosen.type))
     fabric = Fabric(
         accelerator=chosen.type,
         devices=num_gpus if chosen.type == "cpu" or chosen.index is None else [chosen.index],
         num_nodes=num_machines,
         strategy="auto" if single else _Ranks(children, chosen),
-        precision=PRECISIONS[choose_precision(precision, device)],
-        # inside a batch system too we start our own processes, as the flags say
-        plugins=None if torchrun else [LightningEnvironment()],
+        plugins=plugins,
     )
     fabric.launch()
     if fabric.world_size > 1:

@@ -5,6 +5,7 @@ All return res2..res5 (strides 4, 8, 16, 32), fine to coarse.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import timm
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segcore.errors import ConfigError
+from segcore.nn.layers import run_blocks
 
 STRIDES = (4, 8, 16, 32)
 
@@ -86,13 +88,20 @@ NORMS = {"FrozenBN": FrozenBatchNorm2d, "BN": nn.BatchNorm2d, "SyncBN": SyncBatc
 
 
 class ResNet(nn.Module):
-    """ResNet-50 or -101 with stride in the 3x3 convolution, as torchvision and timm have it."""
+    """ResNet-50 or -101 with stride in the 3x3 convolution, as torchvision and timm have it.
+
+    Args:
+        use_checkpoint: trade time for memory in training.
+    """
 
     strides = STRIDES
     channels = (256, 512, 1024, 2048)
 
-    def __init__(self, depth: int = 50, norm: str = "FrozenBN") -> None:
+    def __init__(
+        self, depth: int = 50, norm: str = "FrozenBN", *, use_checkpoint: bool = False
+    ) -> None:
         super().__init__()
+        self.use_checkpoint = use_checkpoint
         if norm not in NORMS:
             raise ConfigError(f"MODEL.RESNETS.NORM {norm!r}: expected one of {', '.join(NORMS)}")
         if depth not in (50, 101, 152):
@@ -102,6 +111,8 @@ class ResNet(nn.Module):
         )
         self.conv1, self.bn1 = body.conv1, body.bn1
         self.layers = nn.ModuleList(getattr(body, f"layer{i}") for i in range(1, 5))
+        if use_checkpoint:
+            _check_recomputable(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised -> four maps (B, C, h, w)."""
@@ -109,8 +120,8 @@ class ResNet(nn.Module):
         x = F.max_pool2d(conv_norm(x, self.conv1, self.bn1).relu_(), 3, 2, 1)
         features = []
         for layer in self.layers:
-            for block in cast(nn.Sequential, layer):
-                x = _bottleneck(block, x)
+            blocks = (partial(_bottleneck, block) for block in cast(nn.Sequential, layer))
+            x = run_blocks(blocks, x, self.use_checkpoint and self.training)
             features.append(x)
         return features
 
@@ -132,12 +143,18 @@ class TimmBackbone(nn.Module):
         name: timm's model name, e.g. "convnext_tiny.fb_in22k". Weights come from MODEL.WEIGHTS.
         frozen_norm: batch normalisation keeps its statistics and weights, for small batches.
         drop_path: rate of stochastic depth in training, for networks that have it.
+        use_checkpoint: trade time for memory in training, for networks of which timm can.
     """
 
     strides = STRIDES
 
     def __init__(
-        self, name: str, frozen_norm: bool = False, *, drop_path: float | None = None
+        self,
+        name: str,
+        frozen_norm: bool = False,
+        *,
+        drop_path: float | None = None,
+        use_checkpoint: bool = False,
     ) -> None:
         super().__init__()
         if not timm.is_model(name.split(".")[0]):
@@ -153,6 +170,10 @@ class TimmBackbone(nn.Module):
         ]
         for norm in self.frozen:
             norm.requires_grad_(False)
+        if use_checkpoint:
+            if not frozen_norm:
+                _check_recomputable(self)
+            _recompute(self.body, name)
 
     def train(self, mode: bool = True) -> TimmBackbone:
         """Frozen normalisation stays in eval mode."""
@@ -166,6 +187,28 @@ class TimmBackbone(nn.Module):
         x = images.contiguous(memory_format=torch.channels_last)  # what convolutions like best
         maps = self.body(x)
         return [x.permute(0, 3, 1, 2) for x in maps] if self.channels_last else list(maps)
+
+
+def _check_recomputable(model: nn.Module) -> None:
+    """ConfigError where a norm would count what it sees twice."""
+    kinds = (nn.BatchNorm2d, nn.SyncBatchNorm)
+    if any(isinstance(m, kinds) for m in model.modules()):
+        raise ConfigError(
+            "MODEL.BACKBONE.USE_CHECKPOINT true computes blocks twice, and batch normalisation"
+            " would count every image twice: set MODEL.RESNETS.NORM FrozenBN (of timm's networks"
+            " MODEL.BACKBONE.FROZEN_NORM true), or leave USE_CHECKPOINT false"
+        )
+
+
+def _recompute(body: Any, name: str) -> None:
+    """Tell timm's network to keep less for backward."""
+    owner = body if hasattr(body, "set_grad_checkpointing") else getattr(body, "model", None)
+    try:
+        cast(Any, owner).set_grad_checkpointing(True)
+    except (AttributeError, AssertionError):
+        raise ConfigError(
+            f"MODEL.BACKBONE.USE_CHECKPOINT true: timm's {name} cannot; set it to false"
+        ) from None
 
 
 def _features(name: str, options: dict[str, Any]) -> Any:

@@ -5,10 +5,13 @@ Legend of one-letter names: B images, C channels, h w cells.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segcore.nn.layers import run_blocks
 from segcore.nn.swin import DropPath
 
 EPS = 1e-6
@@ -134,6 +137,7 @@ class HorNet(nn.Module):
     Args:
         orders: of the gated convolutions, by stage.
         sizes: of the stored spectra, by stage; None: a 7x7 convolution instead.
+        use_checkpoint: trade time for memory in training.
     """
 
     strides = (4, 8, 16, 32)
@@ -146,8 +150,10 @@ class HorNet(nn.Module):
         orders: tuple[int, ...] = (2, 3, 4, 5),
         sizes: tuple[tuple[int, int] | None, ...] = (None, None, (24, 13), (12, 7)),
         drop_path_rate: float = 0.6,
+        use_checkpoint: bool = False,
     ) -> None:
         super().__init__()
+        self.use_checkpoint = use_checkpoint
         self.channels = tuple(dim * 2**i for i in range(len(depths)))
         self.downsample_layers = nn.ModuleList([
             nn.Sequential(nn.Conv2d(3, dim, 4, 4), ChannelNorm(dim)),
@@ -169,6 +175,7 @@ class HorNet(nn.Module):
         """(B, 3, H, W) normalised -> four maps (B, C, h, w)."""
         x, features = images, []
         for i, (down, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
-            x = stage(down(x))
+            blocks = cast(nn.Sequential, stage)
+            x = run_blocks(blocks, down(x), self.use_checkpoint and self.training)
             features.append(getattr(self, f"norm{i}")(x))
         return features

@@ -6,12 +6,13 @@ Legend of one-letter names: B samples, T views, Q queries, C channels, h w featu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 def sine_code(length: int, dim: int, device: torch.device) -> Tensor:
@@ -75,6 +76,17 @@ class Attention(nn.Module):
         mask = None if allowed is None else allowed[:, None]
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out_proj(out.transpose(1, 2).flatten(2))
+
+
+def run_blocks(blocks: Iterable[Callable[[Tensor], Tensor]], x: Tensor, recompute: bool) -> Tensor:
+    """One block after the other.
+
+    Args:
+        recompute: keep the blocks' inputs alone, and compute what is inside again in backward.
+    """
+    for block in blocks:
+        x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+    return x
 
 
 def zero_bias(conv: nn.Conv2d) -> None:

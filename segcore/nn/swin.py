@@ -14,7 +14,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
+
+from segcore.nn.layers import run_blocks
 
 
 @lru_cache(maxsize=16)  # four sizes; one takes 55 MB at 1024 x 1024, window 12
@@ -235,11 +236,7 @@ class Swin(nn.Module):
         x, features = self.patch_embed(images), []
         for i, layer in enumerate(self.layers):
             stage = cast(Stage, layer)
-            for block in stage.blocks:
-                if self.use_checkpoint and self.training:
-                    x = checkpoint(block, x, use_reentrant=False)
-                else:
-                    x = block(x)
+            x = run_blocks(stage.blocks, x, self.use_checkpoint and self.training)
             features.append(getattr(self, f"norm{i}")(x).permute(0, 3, 1, 2))
             if stage.downsample is not None:
                 x = stage.downsample(x)

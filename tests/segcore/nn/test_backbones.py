@@ -8,6 +8,8 @@ from torch import nn
 
 from segcore.errors import ConfigError
 from segcore.nn.backbones import FrozenBatchNorm2d, ResNet, TimmBackbone, conv_norm
+from segcore.nn.hornet import HorNet
+from segcore.nn.swin import Swin
 
 IMAGES = torch.rand(2, 3, 50, 70, generator=torch.Generator().manual_seed(0)) * 4 - 2
 
@@ -118,3 +120,36 @@ def test_what_does_not_fit_is_told():
         ResNet(50, "GN")
     with pytest.raises(ConfigError, match="DEPTH 18"):
         ResNet(18)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda on: ResNet(50, use_checkpoint=on),
+        lambda on: Swin(embed_dim=12, depths=(1, 1, 2, 1), use_checkpoint=on),
+        lambda on: HorNet(dim=16, depths=(1, 1, 1, 1), use_checkpoint=on),
+        lambda on: TimmBackbone("convnext_atto", use_checkpoint=on),
+    ],
+)
+def test_activations_computed_again_give_the_same_gradients(make):
+    found = []
+    for on in (False, True):
+        torch.manual_seed(0)
+        model = make(on).train()
+        images = torch.randn(1, 3, 64, 64)
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x, kept=kept: kept.append(x.numel()) or x, lambda x: x
+        ):
+            maps = model(images)
+        sum(x.square().mean() for x in maps).backward()
+        found.append(([p.grad for p in model.parameters()], sum(kept)))
+    torch.testing.assert_close(found[0][0], found[1][0])
+    assert found[1][1] < 0.7 * found[0][1]
+
+
+def test_blocks_with_statistics_are_not_computed_twice():
+    for make in (lambda: ResNet(50, "BN", use_checkpoint=True),
+                 lambda: TimmBackbone("resnet18", use_checkpoint=True)):  # fmt: skip
+        with pytest.raises(ConfigError, match="USE_CHECKPOINT true computes blocks twice"):
+            make()
