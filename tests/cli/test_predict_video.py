@@ -16,6 +16,7 @@ from segcore.cli import predict_video
 from segcore.data.problem import raise_it
 from segcore.data.video_file import KINDS, VideoWriter, read_video
 from segcore.errors import ConfigError, DataError
+from segcore.visualize import draw_tracks
 
 OPTIONS = {"config_file": None, "weights": "", "threshold": 0.5, "batch_size": 1}
 OPTIONS |= {"num_crops": None, "overwrite": False, "refine": None, "window": 8, "overlap": 2}
@@ -47,8 +48,8 @@ def catalog(tmp_path_factory):
 def segment(catalog):
     """Run it in this process, with a model that knows colours."""
 
-    def run(*videos, output, **named):
-        opts = color_options(catalog)
+    def run(*videos, output, clips=True, **named):
+        opts = color_options(catalog, clips)
         given = {"videos": [str(v) for v in videos], "output": output, "opts": opts}
         return predict_video.main(**OPTIONS | given | named)
 
@@ -233,3 +234,27 @@ def test_photographs_of_a_real_clip_become_a_video(segment, shared_data, tmp_pat
     assert [frame.image.shape for frame in frames] == [(480, 854, 3)] * 8
     result = result_of(tmp_path / "out/goat.json")
     assert (result["frames"], result["rate"], result["size"]) == (8, 6.0, [480, 854])
+
+
+@pytest.mark.parametrize("clips", [True, False])
+def test_a_full_disk_costs_no_more_than_the_part_that_was_open(
+    segment, tmp_path, monkeypatch, clips
+):
+    clip = write_frames(tmp_path / "clip", scene(24))
+    (clip / "21.png").write_bytes(b"no image")
+
+    def draw_until_the_disk_is_full(frame, *given, **named):
+        if frame.index == 19:
+            raise OSError(28, "No space left on device")
+        return draw_tracks(frame, *given, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(predict_video, "draw_tracks", draw_until_the_disk_is_full)
+        patch.setattr(predict_video, "PART_FRAMES", 6)
+        segment(clip, output=tmp_path / "out", clips=clips, batch_size=3)
+    parts = sorted((tmp_path / "out/clip.parts").glob("*.json"))
+    assert len(parts) >= 2
+    assert segment(clip, output=tmp_path / "out", clips=clips, batch_size=3) == 1
+    assert segment(clip, output=tmp_path / "whole", clips=clips, batch_size=3) == 1
+    assert result_of(tmp_path / "out/clip.json") == result_of(tmp_path / "whole/clip.json")
+    assert len(list(read_video(tmp_path / "out/clip.mp4", raise_it))) == 23
