@@ -1,5 +1,6 @@
 """The Python API of videos: clips, tracks, streams."""
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -130,3 +131,22 @@ def test_a_stream_is_read_no_further_than_it_is_looked_at(catalog):
     frames = color_predictor(catalog).video(video, window=6, overlap=2)
     assert next(frames).index == 0 and len(taken) == 6
     assert [next(frames).index for _ in range(6)] == [1, 2, 3, 4, 5, 6] and len(taken) == 10
+
+
+def test_no_more_than_two_windows_of_frames_are_held(catalog):
+    """However long the video is: the one that is looked at, and the one that is handed out."""
+    held, most = [], 0
+
+    def video():
+        for t in range(60):
+            (image,) = moving_squares(1, [(RED, lambda _, t=t: bouncing(t))])
+            held.append(weakref.ref(image))
+            yield image
+            del image
+
+    predictor = color_predictor(catalog)
+    for frame in predictor.video(video(), window=6, overlap=2, threshold=0.5):
+        assert frame.ids.tolist() == [1]
+        del frame
+        most = max(most, sum(ref() is not None for ref in held))
+    assert len(held) == 60 and most <= 12
