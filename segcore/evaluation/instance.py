@@ -105,7 +105,7 @@ class InstanceEvaluator:
             groups = by_frequency(precision, self.metadata.frequencies)
             return metrics | {prefix + name: value for name, value in groups.items()}
         for k in np.flatnonzero((precision[..., 0] > -1).any((0, 1))):
-            metrics[f"{prefix}AP-{self.metadata.classes[k]}"] = percent(precision[:, :, k, 0])
+            metrics[f"{prefix}AP-{self.metadata.row_names[k]}"] = percent(precision[:, :, k, 0])
         return metrics
 
 

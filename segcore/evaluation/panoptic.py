@@ -51,7 +51,7 @@ class PanopticEvaluator:
                 mean = values[which].mean() if which.any() else float("nan")
                 results[name + suffix] = 100 * float(mean)
         for k in np.flatnonzero(occurs):
-            results[f"PQ-{self.metadata.classes[k]}"] = 100 * float(pq[k])
+            results[f"PQ-{self.metadata.row_names[k]}"] = 100 * float(pq[k])
         return results
 
 

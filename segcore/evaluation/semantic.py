@@ -55,5 +55,5 @@ class SemanticEvaluator:
             "pACC": right.sum() / truth.sum(),
         }
         for k in np.flatnonzero(occurs):
-            results[f"IoU-{self.metadata.classes[k]}"] = iou[k]
+            results[f"IoU-{self.metadata.row_names[k]}"] = iou[k]
         return {name: 100 * float(value) for name, value in results.items()}

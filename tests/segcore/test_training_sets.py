@@ -77,7 +77,7 @@ def test_a_task_that_needs_either_reads_both(tiny, name):
 def test_label_images_of_other_values_are_refused(tiny, tmp_path):
     paths = f"{{images: {tiny}/images, annotations: {tiny}/labels}}"
     names = "names: [box, disc, ground]"
-    more = {"same": "ignore_label: 255", "mapped": "label_map: {10: 0}", "other": "ignore_label: 0"}
+    more = {"same": "ignore_label: 255", "mapped": "label_map: {10: 0}", "other": "ignore_label: 9"}
     blocks = [
         f"- reader: label_png\n  classes: {{{names}, {extra}}}\n  names: {{{name}: {paths}}}\n"
         for name, extra in more.items()

@@ -131,6 +131,13 @@ def looks_like_json(path: Path) -> bool:
 def classes_of_file(path: Path) -> ClassList:
     """Things first, then stuff, each by id: the order of COCO panoptic."""
     ordered = sorted(head_of(path).categories, key=lambda c: (not c.get("isthing", 1), c["id"]))
+    silent = [str(c["name"]) for c in ordered if c.get("isthing") is None]
+    if silent and (len(silent) < len(ordered) or head_of(path).panoptic):
+        raise DataError(
+            f"{path}: {len(silent)} of {len(ordered)} categories do not say whether they are things"
+            f' ({", ".join(silent[:3])}); write "isthing": 1 (objects that are counted) or 0'
+            " (ground, sky) in each, or list them as `classes` in a catalogue entry"
+        )
     content: dict[str, Any] = {"names": [c["name"] for c in ordered]}
     content["ids"] = [c["id"] for c in ordered]
     content["num_things"] = sum(bool(c.get("isthing", 1)) for c in ordered)

@@ -18,6 +18,7 @@ WORDS = {  # what others call it
     "ignore_index": "ignore_label",
 }
 LARGEST_LABEL = (1 << 24) - 1  # of three bytes
+DEFAULTS = (255, 65535)  # values that are ignored where no class has them
 
 
 def class_list(content: Any, where: str) -> ClassList:
@@ -35,13 +36,15 @@ def class_list(content: Any, where: str) -> ClassList:
     names = content.get("names")
     if not isinstance(names, list) or not names:
         raise _no_names(content, where)
-    if wrong := [n for n in names if not isinstance(n, str | int | float) or n == ""]:
-        raise DataError(f"{where}: {wrong[0]!r:.80} is no class name; expected a text")
+    wrong = [n for n in names if type(n) not in (str, int, float) or n == ""]
+    if wrong:
+        raise DataError(f"{where}: {wrong[0]!r:.80} is no class name; expected a text, in quotes")
     given = {
         key: typed(content, key, kind, "the class list", where)
         for key, kind in KINDS.items()
         if content.get(key) is not None or key == "ignore_label" in content
     }
+    given["ignore_label"] = _ignored(given, len(names), where)
     classes = ClassList(tuple(_name(name, where) for name in names), **given)
     _check(classes, where)
     return classes
@@ -56,6 +59,26 @@ def _name(name: str | int | float, where: str) -> str:
             f"{where}: class name {name!r:.80} has half a letter (a surrogate without its other"
             " one), which no file can hold; write it anew"
         ) from None
+
+
+def _ignored(given: dict[str, Any], K: int, where: str) -> int:
+    """The pixel value that is ignored; by default the last one of 8 bits, or of 16.
+
+    Raises DataError where a class would lose its own value to it.
+    """
+    label_map = given.get("label_map")
+    own = range(K) if label_map is None else label_map
+    label = given.get("ignore_label")
+    if label is None:
+        label = next((default for default in DEFAULTS if default not in own), -1)
+    elif label in own:
+        k = label if label_map is None else label_map[label]
+        raise DataError(
+            f"{where}: ignore_label {label} is the value of class {k} in the label images, which"
+            " would lose every pixel; leave the class out and give the others a label_map"
+            " ({value: class}, the rest is ignored), or choose an ignore_label that is no class"
+        )
+    return label
 
 
 def is_color(value: Any) -> bool:

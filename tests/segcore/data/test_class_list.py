@@ -105,3 +105,48 @@ def test_classes_beside_label_images_name_their_file(tmp_path):
     (tmp_path / "labels").mkdir()
     with pytest.raises(DataError, match=r"classes\.json: unknown key 'ignore_lable'"):
         Catalog(Path()).metadata(f"{tmp_path}/labels@{tmp_path}")
+
+
+def yaml_list(folder, text):
+    (folder / "labels").mkdir(exist_ok=True)
+    (folder / "classes.yaml").write_text(text)
+    return Catalog(Path()).metadata(f"{folder}/labels@{folder}")
+
+
+def test_words_of_yaml_lists_are_no_booleans_and_no_numbers(tmp_path):
+    words = ("no", "yes", "off", "010", "1e3", "12:30", "2020-01-01", "True")
+    listed = ", ".join(words)
+    assert yaml_list(tmp_path, f"names: [{listed}]\nignore_label: 0x10\n").classes == words
+    assert yaml_list(tmp_path, f"names: [{listed}]\nignore_label: 0x10\n").ignore_label == 16
+    assert yaml_list(tmp_path, f"classes: [{listed}]\n").classes == words
+    assert yaml_list(tmp_path, "\n".join(f"- {word}" for word in words)).classes == words
+    own = f"reader: label_png\nclasses: [{listed}]\nnames: {{m: {{images: x, annotations: x}}}}\n"
+    (tmp_path / "m.yaml").write_text(own)
+    assert Catalog(Path(), [tmp_path / "m.yaml"]).metadata("m").classes == words
+    with pytest.raises(DataError, match="None is no class name; expected a text, in quotes"):
+        yaml_list(tmp_path, "names: [a, ~]")
+    with pytest.raises(DataError, match="True is no class name"):
+        class_list({"names": ["a", True]}, "x")
+
+
+def test_no_class_loses_its_value_to_the_ignored_one():
+    """By default 255 is ignored; where that is a class, 65535, and with a label_map the rest."""
+    many = [f"c{i}" for i in range(300)]
+    assert class_list(many[:255], "x").ignore_label == 255
+    assert class_list(many[:256], "x").ignore_label == 65535
+    assert class_list(many, "x").ignore_label == 65535
+    mapped = ABC | {"label_map": {"0": 0, "255": 1}}
+    assert class_list(mapped, "x").ignore_label == 65535
+    assert class_list(mapped | {"label_map": {255: 1, 65535: 0}}, "x").ignore_label == -1
+    assert class_list(ABC | {"label_map": {"1": 0}, "ignore_label": 0}, "x").ignore_label == 0
+    with pytest.raises(DataError, match="x: ignore_label 255 is the value of class 1 in the label"):
+        class_list(mapped | {"ignore_label": 255}, "x")
+    for label in (0, 2):
+        with pytest.raises(DataError, match=f"ignore_label {label} is the value of class {label}"):
+            class_list(ABC | {"ignore_label": label}, "x")
+
+
+def test_rows_of_classes_of_one_name_are_told_apart_by_their_ids(tmp_path):
+    metadata = entry(tmp_path, {"classes": {"names": ["a", "b", "a"], "ids": [4, 5, 9]}})
+    assert metadata.classes == ("a", "b", "a")
+    assert metadata.row_names == ("a (id 4)", "b", "a (id 9)")
