@@ -189,7 +189,7 @@ def classes_of(raw: np.ndarray, metadata: Metadata, path: Path) -> np.ndarray:
         table[ignored] = -1
     inside = np.minimum(raw, table.size - 1) if raw.max(initial=0) >= table.size else raw
     classes = table[inside]
-    if metadata.label_map is not None:
+    if metadata.label_map is not None and not metadata.strict_labels:
         return np.maximum(classes, -1)
     if classes.min(initial=0) == UNKNOWN:
         _refuse(raw, classes, metadata, path)

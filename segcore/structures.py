@@ -94,6 +94,8 @@ class Metadata:
     evaluators: tuple[str, ...] = ()  # "semantic", "panoptic", "instance", "boundary", ...
     boundary_dilation: float = 0.02  # of Boundary AP, as a share of the image's diagonal
     frequencies: tuple[str, ...] = ()  # LVIS: K times "r" rare, "c" common or "f" frequent
+    absent: tuple[int, ...] = ()  # classes of a model that this data set does not know
+    strict_labels: bool = False  # label values that label_map does not name are errors, not ignored
 
     @property
     def row_names(self) -> tuple[str, ...]:

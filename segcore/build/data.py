@@ -14,7 +14,7 @@ from segcore.build.mappers import TARGETS
 from segcore.config import Config
 from segcore.contracts import Task
 from segcore.data.catalog import Catalog
-from segcore.data.class_match import matched
+from segcore.data.class_match import alike, in_classes_of, matched, namesakes
 from segcore.data.label_sample import sample_labels
 from segcore.data.loader import TestLoader, train_loader
 from segcore.data.repeat_factors import repeat_factors
@@ -206,7 +206,7 @@ def test_batches(
 ) -> TestLoader:
     """One pass over this rank's share of a data set."""
     return TestLoader(
-        catalog.records(name),
+        catalog.records(name, test_metadata(task, catalog, name)),
         task.views,
         batch_size=1 if task.clips else cfg.TEST.BATCH_SIZE,  # videos differ in length
         rank=fabric.global_rank,
@@ -216,23 +216,31 @@ def test_batches(
 
 
 def test_metadata(task: Task, catalog: Catalog, name: str) -> Metadata:
-    """Of a test set; refused where its classes are not those of the model."""
-    metadata = catalog.metadata(name)
-    if "entity" in task.makes:
+    """Of a test set, in the model's classes: in another order, or some of them, by their names.
+
+    Refused where it has a class that the model lacks.
+    """
+    metadata, trained = catalog.metadata(name), task.metadata
+    if "entity" in task.makes or alike(metadata, trained):
         return metadata
-    ours, theirs = task.metadata.classes, metadata.classes
-    differ = [(a, b) for a, b in zip(ours, theirs, strict=False) if a != b]
-    if len(ours) != len(theirs) or (differ and set(ours) == set(theirs)):
+    mapped = in_classes_of(metadata, trained)
+    if mapped is None:
+        ours, theirs = trained.classes, metadata.classes
+        known = namesakes(metadata, trained)
+        strange = tuple(c for k, c in enumerate(theirs) if k not in known)
         raise ConfigError(
             f"DATASETS.TEST {name} has {len(theirs)} classes ({_some(theirs)}), the model"
-            f" {len(ours)} ({_some(ours)}); expected the same in the same order"
+            f" {len(ours)} ({_some(ours)}), in which there is no {_some(strange) or 'second one'};"
+            " expected the same names, in any order, or some of them"
         )
-    if differ:
-        pairs = ", ".join(f"{a!r} is {b!r}" for a, b in differ[:3])
-        logger.warning(
-            "%s: %d classes have other names than the model's: %s", name, len(differ), pairs
-        )
-    return metadata
+    logger.warning(
+        "%s: its classes are found by name among the model's %d: %d in another place, %d not there",
+        name,
+        len(trained.classes),
+        sum(a != b for a, b in zip(metadata.classes, trained.classes, strict=False)),
+        len(mapped.absent),
+    )
+    return mapped
 
 
 def _some(names: tuple[str, ...]) -> str:

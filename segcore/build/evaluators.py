@@ -80,7 +80,7 @@ def evaluators_of(makes: tuple[str, ...], catalog: Catalog, metadata: Metadata) 
             " MODEL.MASK_FORMER.TEST.SEMANTIC_ON, INSTANCE_ON or PANOPTIC_ON"
         )
     instances = "instance" in {NEEDS.get(kind, kind) for kind in kinds}
-    truth = catalog.truth(metadata.name) if instances else None
+    truth = catalog.truth(metadata.name, metadata) if instances else None
     factories = dict.fromkeys(table[kind] for kind in kinds)
     return [
         factory(metadata, kinds=tuple(k for k in kinds if table[k] is factory), truth=truth)

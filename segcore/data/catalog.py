@@ -62,8 +62,8 @@ class Catalog:
         self.root, self.files = root, tuple(files)
         self._entries: dict[str, Entry] = {}
         self._metadata: dict[str, Metadata] = {}
-        self._records: dict[str, Records] = {}
-        self._truth: dict[str, InstanceTruth | None] = {}
+        self._records: dict[tuple[str, tuple[int, ...]], Records] = {}
+        self._truth: dict[tuple[str, tuple[int, ...]], InstanceTruth | None] = {}
 
     def names(self) -> list[str]:
         """All that the catalogue files name."""
@@ -86,14 +86,24 @@ class Catalog:
             self._metadata[name] = metadata_of(self.entry(name))
         return self._metadata[name]
 
-    def records(self, name: str) -> Records:
-        """Records, kept as long as the catalogue: for what is evaluated again and again."""
-        if name not in self._records:
-            self._records[name] = self.read(name)
-        return self._records[name]
+    def records(self, name: str, metadata: Metadata | None = None) -> Records:
+        """Records, kept as long as the catalogue: for what is evaluated again and again.
+
+        Args:
+            metadata: the classes by which the files are read; None: the data set's own.
+        """
+        key = name, (metadata or self.metadata(name)).dataset_ids
+        if key not in self._records:
+            self._records[key] = self.read(name, metadata=metadata)
+        return self._records[key]
 
     def read(
-        self, name: str, problem: Report | None = None, *, survey: Survey | None = None
+        self,
+        name: str,
+        problem: Report | None = None,
+        *,
+        survey: Survey | None = None,
+        metadata: Metadata | None = None,
     ) -> Records:
         """Records, read anew and left to the caller.
 
@@ -101,8 +111,9 @@ class Catalog:
             problem: is given every fault of the files; None: the first one is raised, and what is
                 lost besides is counted.
             survey: counts; None: what is lost is logged.
+            metadata: as of `records`.
         """
-        entry, metadata = self.entry(name), self.metadata(name)
+        entry, metadata = self.entry(name), metadata or self.metadata(name)
         counts = survey or Survey(metadata)
         source = replace(entry.source, problem=problem or counts.add)
         records = Records(counts.watched(entry.format.read(source, metadata)))
@@ -116,13 +127,18 @@ class Catalog:
         asked = entry.format.annotated
         return asked is None or not entry.source.annotations.exists() or asked(entry.source)
 
-    def truth(self, name: str) -> InstanceTruth | None:
-        """What AP of a panoptic data set is measured against, where that is a file of its own."""
-        if name not in self._truth:
-            self._truth[name] = self._instances(name)
-        return self._truth[name]
+    def truth(self, name: str, metadata: Metadata | None = None) -> InstanceTruth | None:
+        """What AP of a panoptic data set is measured against, where that is a file of its own.
 
-    def _instances(self, name: str) -> InstanceTruth | None:
+        Args:
+            metadata: as of `records`.
+        """
+        key = name, (metadata or self.metadata(name)).dataset_ids
+        if key not in self._truth:
+            self._truth[key] = self._instances(name, metadata or self.metadata(name))
+        return self._truth[key]
+
+    def _instances(self, name: str, metadata: Metadata) -> InstanceTruth | None:
         source = self.entry(name).source
         path = source.more.get("instances")
         if path is None:
@@ -130,7 +146,7 @@ class Catalog:
         if path.is_file():
             logger.info("%s: AP is measured against %s", name, path)
             instances = replace(source, annotations=path, more={})
-            return InstanceTruth(format_of("coco_instances"), instances, self.metadata(name))
+            return InstanceTruth(format_of("coco_instances"), instances, metadata)
         logger.warning(
             "%s: AP is measured against the panoptic PNGs, because %s is not there; published"
             " numbers are measured against that file",

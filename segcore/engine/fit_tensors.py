@@ -28,12 +28,15 @@ class Rows:
         classes: parameters with rows of their own for every class.
         queries: how the names of parameters end that have one row a query.
         theirs, ours: names of the checkpoint's and the model's classes, in order; () is unknown.
+        their_ids, our_ids: of these classes in their files; () is unknown.
     """
 
     classes: Sequence[ClassRows] = ()
     queries: Sequence[str] = ()
     theirs: Sequence[str] = ()
     ours: Sequence[str] = ()
+    their_ids: Sequence[int] = ()
+    our_ids: Sequence[int] = ()
 
 
 def fit_tensor(name: str, value: Tensor, own: Tensor, rows: Rows) -> tuple[Tensor | None, str]:
@@ -62,20 +65,21 @@ def _class_rows(
     value: Tensor, own: Tensor, kind: ClassRows, rows: Rows
 ) -> tuple[Tensor | None, str]:
     """By names where they are known and differ, else all rows or none."""
-    theirs, ours = _plain(rows.theirs), _plain(rows.ours)
+    theirs, ours = plain_names(rows.theirs), plain_names(rows.ours)
     known = _count(value, kind) == len(theirs) and _count(own, kind) == len(ours)
     if known and theirs != ours:
-        return _rows_by_name(value, own, kind, theirs, ours)
+        return _rows_by_name(value, own, kind, rows)
     if value.shape == own.shape:
         return value, ""
     return None, f"{_count(value, kind)} -> {_count(own, kind)} classes"
 
 
 def _rows_by_name(
-    value: Tensor, own: Tensor, kind: ClassRows, theirs: list[str], ours: list[str]
+    value: Tensor, own: Tensor, kind: ClassRows, rows: Rows
 ) -> tuple[Tensor | None, str]:
     """Rows of the classes that both sides have, and of the background, which is everybody's."""
-    shared = [(i, theirs.index(name)) for i, name in enumerate(ours) if name in theirs]
+    theirs, ours = plain_names(rows.theirs), plain_names(rows.ours)
+    shared = _namesakes(theirs, ours, rows)
     if not shared:
         return None, f"none of {len(theirs)} classes is wanted"
     first = int(kind.background == "first")
@@ -85,7 +89,33 @@ def _rows_by_name(
         sources.append(0 if first else len(theirs))
     blocks = own.clone().unflatten(0, (-1, kind.each))  # (K or K+1, each, ...)
     blocks[goals] = value.unflatten(0, (-1, kind.each))[sources].to(blocks)
-    return blocks.flatten(0, 1), f"{len(shared)} of {len(ours)} classes by name"
+    change = f"{len(shared)} of {len(ours)} classes by name"
+    several = sorted({ours[i] for i, _ in shared if theirs.count(ours[i]) > 1})
+    if several:
+        change += f", {', '.join(several[:3])}, which stands there more than once, by id or order"
+    return blocks.flatten(0, 1), change
+
+
+def _namesakes(theirs: list[str], ours: list[str], rows: Rows) -> list[tuple[int, int]]:
+    """(our, their) place of every class of ours that they have.
+
+    Of several classes of one name the one of the same id is meant, else the next in their order.
+    """
+    their_ids = rows.their_ids if len(rows.their_ids) == len(theirs) else [None] * len(theirs)
+    our_ids = rows.our_ids if len(rows.our_ids) == len(ours) else [-1] * len(ours)
+    left: dict[str, list[int]] = {}
+    for j, name in enumerate(theirs):
+        left.setdefault(name, []).append(j)
+    pairs: dict[int, int] = {}
+    for i, name in enumerate(ours):
+        same = next((j for j in left.get(name, ()) if their_ids[j] == our_ids[i]), None)
+        if same is not None:
+            left[name].remove(same)
+            pairs[i] = same
+    for i, name in enumerate(ours):
+        if i not in pairs and left.get(name):
+            pairs[i] = left[name].pop(0)
+    return sorted(pairs.items())
 
 
 def _count(tensor: Tensor, kind: ClassRows) -> int:
@@ -93,8 +123,9 @@ def _count(tensor: Tensor, kind: ClassRows) -> int:
     return len(tensor) // kind.each - bool(kind.background)
 
 
-def _plain(names: Sequence[str]) -> list[str]:
-    return [re.sub(r"[\s_-]+", " ", str(name)).casefold() for name in names]
+def plain_names(names: Sequence[str]) -> list[str]:
+    """Names without what people write now one way, now another."""
+    return [re.sub(r"[\s_-]+", " ", str(name).strip()).casefold() for name in names]
 
 
 def _queries(value: Tensor, own: Tensor) -> Tensor:

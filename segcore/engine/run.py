@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from lightning_fabric import Fabric
 
 from segcore.contracts import Task
 from segcore.engine.checkpoint import Checkpoints, restore_rng, rng_state
+from segcore.engine.fit_tensors import plain_names
 from segcore.engine.launch import rescue_by
 from segcore.engine.ranks import from_first_rank, of_all_ranks
 from segcore.engine.trainer import Trainer
@@ -21,6 +23,7 @@ from segcore.errors import WeightsError
 
 logger = logging.getLogger(__name__)
 
+SHOWN = 20  # classes of a list in an error
 WRITES = 600.0  # seconds that a checkpoint may take
 VERSION = 2  # of what a checkpoint holds; `restore_rng` reads 1 too
 
@@ -128,6 +131,7 @@ class Run:
         if content is None:
             logger.info("%s has no checkpoint to resume from", self.checkpoints.folder)
             return None
+        self._check_classes(content.get("metadata") or {})
         report = load_into_task(self.task, content["model"])
         if changed := reasons(report.resized | report.reinitialised):
             raise WeightsError(
@@ -140,6 +144,29 @@ class Run:
         self.saved = self.trainer.iteration
         logger.info("resumed at iteration %d", self.trainer.iteration)
         return {"iteration": self.saved, "config": content.get("config") or {}}
+
+    def _check_classes(self, stored: Mapping[str, Any]) -> None:
+        """Refuse other classes than the run had, or another order: rows would change owners.
+
+        Args:
+            stored: metadata of the checkpoint; old ones have none. A model without a row a class,
+                as one of entities, does not ask what its data calls them.
+        """
+        data = self.about.get("metadata") or {}
+        theirs, ours = (tuple(m.get("classes", ())) for m in (stored, data))
+        if not theirs or not ours or not self.task.class_rows or "entity" in self.task.makes:
+            return
+        ids = [list(m.get("dataset_ids", ())) for m in (stored, data)]
+        twice = len(set(ours)) < len(ours)  # then ids alone say which is which
+        if plain_names(theirs) == plain_names(ours) and not (twice and ids[0] != ids[1]):
+            return
+        raise WeightsError(
+            f"{self.checkpoints.folder}: the run had {len(theirs)} classes, {_listed(theirs)};"
+            f" DATASETS.TRAIN has {len(ours)}, {_listed(ours)}: a resume wants the same in the same"
+            " order (it is the order of their ids); resume with the data that the run was started"
+            " with, or start anew with MODEL.WEIGHTS and another OUTPUT_DIR, which finds the"
+            " classes by name"
+        )
 
     def _last(self) -> dict[str, Any] | None:
         content = self.checkpoints.last()
@@ -176,3 +203,7 @@ class Run:
             logger.warning(
                 "the run was on %s, now it is on %s: so it goes on, but not bit for bit", kind, now
             )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return "[" + ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "") + "]"

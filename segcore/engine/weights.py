@@ -84,6 +84,7 @@ def load_into_task(
         class_rows=task.class_rows,
         query_rows=task.query_rows,
         classes=task.metadata.classes,
+        ids=task.metadata.dataset_ids,
         training_only=task.training_only,
         complete=complete,
     )
@@ -97,6 +98,7 @@ def load_weights(
     class_rows: Sequence[ClassRows] = (),
     query_rows: Sequence[str] = (),
     classes: Sequence[str] = (),
+    ids: Sequence[int] = (),
     training_only: Sequence[str] = (),
     complete: bool = False,
 ) -> Report:
@@ -112,6 +114,7 @@ def load_weights(
         renames: official names -> the model's.
         class_rows, query_rows: parameters with rows for every class, every query, as in a Task.
         classes: names of the model's classes, in order.
+        ids: of these in the files, which tell classes of one name apart.
         training_only: as in a Task.
         complete: the model is to be used as it is: WeightsError where a tensor would stay random
             that is not for training only.
@@ -120,8 +123,15 @@ def load_weights(
     content = source if isinstance(source, Mapping) else read_checkpoint(source)
     nested = isinstance(content.get("model"), Mapping)
     given = tensors(content["model"] if nested else content)
-    known = (content.get("metadata") or {}).get("classes", ()) if nested else ()
-    rows = Rows(classes=class_rows, queries=query_rows, theirs=known, ours=classes)
+    known = (content.get("metadata") or {}) if nested else {}
+    rows = Rows(
+        classes=class_rows,
+        queries=query_rows,
+        theirs=known.get("classes", ()),
+        ours=classes,
+        their_ids=known.get("dataset_ids", ()),
+        our_ids=ids,
+    )
     own = model.state_dict()
     wanted = [name for name in own if not COMPUTED.search(name)]
     renamed = best_reading(given, (renames, partial(backbone_state, own)), wanted)

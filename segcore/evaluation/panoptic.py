@@ -12,6 +12,7 @@ import numpy as np
 
 from segcore import masks
 from segcore.errors import DataError
+from segcore.evaluation.trivial import warn_trivial
 from segcore.labels import frame_ids, lookup
 from segcore.segment_rle import to_rle
 from segcore.structures import Frame, Metadata, Panoptic, PngId, Record, Result, Segment
@@ -42,6 +43,10 @@ class PanopticEvaluator:
         """PQ, SQ, RQ of all, things (_th) and stuff (_st), and PQ-<class>, in percent."""
         iou, tp, fp, fn = np.sum(self.parts, axis=0).T
         occurs = tp + fp + fn > 0
+        occurs[list(self.metadata.absent)] = False  # nobody has looked for them
+        annotated = np.flatnonzero(tp + fn > 0)
+        if len(annotated) == 1 and not self.metadata.is_thing[annotated[0]]:
+            warn_trivial(self.metadata, int(annotated[0]), "PQ")
         total = np.where(occurs, tp + 0.5 * fp + 0.5 * fn, 1)
         pq, sq, rq = iou / total, iou / np.maximum(tp, 1), tp / total
         thing = np.array(self.metadata.is_thing, bool)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from segcore.errors import DataError
+from segcore.evaluation.trivial import warn_trivial
 from segcore.labels import semantic_map
 from segcore.structures import Metadata, Record, Result
 
@@ -48,6 +49,9 @@ class SemanticEvaluator:
             accuracy = right / truth
         if not occurs.any():
             return dict.fromkeys(("mIoU", "fwIoU", "mACC", "pACC"), float("nan"))
+        if occurs.sum() == 1:
+            (k,) = np.flatnonzero(occurs)
+            warn_trivial(self.metadata, int(k), "mIoU")
         results = {
             "mIoU": iou[occurs].mean(),
             "fwIoU": (iou[occurs] * truth[occurs]).sum() / truth.sum(),

@@ -68,7 +68,7 @@ class TrackEvaluator:
                 value = percent(recall[:, :, 0, LIMITS.index(limit)])
                 metrics[f"{prefix}AR{limit}"] = value
             for k in np.flatnonzero((precision[..., 0] > -1).any((0, 1))):
-                name = f"{prefix}AP-{self.metadata.classes[k]}"
+                name = f"{prefix}AP-{self.metadata.row_names[k]}"
                 metrics[name] = percent(precision[:, :, k, 0])
         return metrics
 

@@ -90,3 +90,31 @@ def test_another_width_raises(rows):
 def test_what_a_model_computes_itself_stays():
     name = "backbone.relative_position_index"
     assert fit_tensor(name, torch.ones(4), torch.ones(9), Rows()) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "their_ids", "our_ids", "expected"),
+    [
+        # Roboflow's root category has the name of the one class, and no object: ids tell them apart
+        (["cell", "cell"], ["cell"], [0, 1], [1], [2, 9]),
+        (["cell", "cell"], ["cell", "x"], [0, 1], [1, 2], [2, 0, 9]),
+        (["cell", "cell"], ["cell"], [0, 1], [5], [1, 9]),  # no id is the same: the first
+        (["cell", "cell"], ["x", "cell"], (), (), [0, 1, 9]),
+        (["a", "part", "part"], ["part", "part", "a"], [1, 2, 3], [3, 2, 4], [3, 2, 1, 9]),
+        (["a", "part", "part"], ["part", "part", "a"], [1, 2, 3], [7, 8, 9], [2, 3, 1, 9]),
+    ],
+)
+def test_classes_of_one_name_have_rows_by_id_or_in_order(
+    theirs, ours, their_ids, our_ids, expected
+):
+    rows = Rows(
+        classes=[ClassRows(name="w")],
+        theirs=theirs,
+        ours=ours,
+        their_ids=their_ids,
+        our_ids=our_ids,
+    )
+    given = torch.tensor([*range(1, len(theirs) + 1), 9]).float()
+    fitted, change = fit_tensor("w", given, torch.zeros(len(ours) + 1), rows)
+    assert fitted is not None and fitted.tolist() == expected
+    assert "which stands there more than once, by id or order" in change

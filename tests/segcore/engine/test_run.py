@@ -1,6 +1,7 @@
 """A run is saved and taken up again, from checkpoints of every version."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from fake_task import batch, make_fabric, make_task
 from filling_disk import full_disk
 
+from segcore.contracts import ClassRows
 from segcore.engine.checkpoint import Checkpoints
 from segcore.engine.optim import Clipping, poly
 from segcore.engine.run import Run
@@ -179,3 +181,35 @@ def test_a_resume_on_the_same_machine_does_not_warn(tmp_path, caplog):
     run.save(1)
     make_run(tmp_path, seed=5).resume()
     assert not [r for r in caplog.records if r.levelname == "WARNING"]
+
+
+def of_classes(folder, classes, ids=()):
+    run = make_run(folder)
+    run.task = replace(run.task, class_rows=(ClassRows(name="label"),))
+    changes = {"classes": classes, "dataset_ids": ids or [*range(len(classes))]}
+    run.about["metadata"] = version_1()["metadata"] | changes
+    return run
+
+
+def test_a_resume_with_other_classes_raises(tmp_path):
+    run = of_classes(tmp_path, ["cat", "dog", "horse"])
+    run.trainer.fit(iter([batch(1)]), 1, [])
+    run.save(1)
+    for other in (["horse", "cat", "dog"], ["cat", "dog"], ["cat", "dog", "cow"]):
+        listed = re.escape("3 classes, [cat, dog, horse]; DATASETS.TRAIN has")
+        with pytest.raises(WeightsError, match=f"{listed} .*{', '.join(other)}.*MODEL.WEIGHTS"):
+            of_classes(tmp_path, other).resume()
+    assert of_classes(tmp_path, ["Cat", "dog", "horse"], [7, 8, 9]).resume()
+    entities = of_classes(tmp_path, ["dog"])
+    entities.task = replace(entities.task, makes=("entity",))
+    assert entities.resume()
+    assert make_run(tmp_path).resume()  # a model without rows of classes
+
+
+def test_a_resume_with_ids_that_say_another_order_of_one_name_raises(tmp_path):
+    run = of_classes(tmp_path, ["part", "part"], [1, 2])
+    run.trainer.fit(iter([batch(1)]), 1, [])
+    run.save(1)
+    with pytest.raises(WeightsError, match=r"2 classes, \[part, part\]"):
+        of_classes(tmp_path, ["part", "part"], [2, 3]).resume()
+    assert of_classes(tmp_path, ["part", "part"], [1, 2]).resume()
