@@ -236,7 +236,7 @@ def _entry_of_path(name: str) -> Entry:
     if not path.exists():
         raise DataError(
             f"{path}: not found (looked for {path.absolute()}); a data set is a name of the"
-            " catalogue, or the path of a COCO JSON or of a folder of label images"
+            " catalogue, or the path of an annotation file or of a folder of label images"
         )
     format = stated or recognised(path)
     folder = user_path(images) if images else format.images_beside(path)

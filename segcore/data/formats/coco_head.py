@@ -11,6 +11,7 @@ from typing import Any
 from segcore.data.class_list import ClassList
 from segcore.data.folders import first_with
 from segcore.data.formats.foreign import refuse_foreign
+from segcore.data.image_names import candidates
 from segcore.data.parsing.class_list import class_list, is_color
 from segcore.data.parsing.json_stream import last_member, read_object
 from segcore.data.parsing.values import flag, typed, whole
@@ -31,6 +32,7 @@ class Head:
     annotated: bool = True  # False: a list of images, as COCO's test sets are
     federated: bool = False  # images say which classes they lack, as LVIS's do
     video: bool = False  # it lists videos, as YouTube-VIS's do
+    path: str | None = None  # of the first image, as COCO Annotator writes it
 
 
 class _Enough(Exception):
@@ -81,7 +83,16 @@ def _read_head(path: Path, _changed: int, size: int) -> Head:
         panoptic = "segments_info" in first["annotations"]
     image, video = first.get("images", {}), first.get("videos", {})
     name = image_name(image) or _frame_name(video)
-    return Head(tuple(categories), panoptic, name, annotated, ABSENT in image, "videos" in first)
+    path_ = image.get("path")
+    return Head(
+        tuple(categories),
+        panoptic,
+        name,
+        annotated,
+        federated=ABSENT in image,
+        video="videos" in first,
+        path=path_ if isinstance(path_, str) and "\0" not in path_ else None,
+    )
 
 
 def image_name(entry: dict[str, Any]) -> str | None:
@@ -150,9 +161,12 @@ def image_folders(path: Path) -> list[Path]:
     """Where the images of a JSON usually lie, the likely places first."""
     stem = path.stem.removeprefix("panoptic_").removeprefix("instances_")
     likely = [stem, f"../{stem}", f"images/{stem}", f"../images/{stem}"]
-    return [path.parent / place for place in (*likely, "images", "../images", "data", ".")]
+    usual = ("images", "../images", "JPEGImages", "../JPEGImages", "data", "../data", ".")
+    return [path.parent / place for place in (*likely, *usual)]
 
 
 def images_beside(path: Path) -> Path:
-    """The folder that has the first image of the file."""
-    return first_with([head_of(path).image or ""], image_folders(path), path)
+    """The folder that has the first image of the file, or is in the `path` of its entry."""
+    head = head_of(path)
+    carried = [path.parent / Path(end).parent for end in candidates(head.path or "")]
+    return first_with([head.image or ""], [*image_folders(path), *carried], path)

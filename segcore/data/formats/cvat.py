@@ -261,7 +261,8 @@ def _images_beside(path: Path) -> Path:
     first = next(elements(path, ("image",)), None)
     name = "" if first is None else first.attributes.get("name", "")
     stem = path.stem
-    places = ["images", f"images/{stem}", f"../images/{stem}", "../images", stem, "data", "."]
+    places = ["images", f"images/{stem}", f"../images/{stem}", "../images"]
+    places += [stem, "JPEGImages", "data", "."]
     return first_with([name], [path.parent / place for place in places], path)
 
 

@@ -265,7 +265,7 @@ def _classes(source: Source) -> ClassList:
         annotations = task.get("annotations") if isinstance(task, dict) else None
         for annotation in annotations if isinstance(annotations, list) else []:
             regions = annotation.get("result") if isinstance(annotation, dict) else None
-            for region in regions if isinstance(regions, list) else []:
+            for region in _labelled(regions if isinstance(regions, list) else []):
                 labels = _labels(region) if isinstance(region, dict) else []
                 names |= {label for label in labels if isinstance(label, str) and label}
     if not names:
@@ -287,7 +287,7 @@ def _images_beside(path: Path) -> Path:
         except DataError:
             continue
     places = [f"images/{path.stem}", f"../images/{path.stem}", "images", "../images"]
-    places += ["upload", "media/upload", "data", "."]
+    places += ["upload", "media/upload", "JPEGImages", "data", "."]
     return first_with(names or [""], [path.parent / place for place in places], path)
 
 
