@@ -44,7 +44,8 @@ CROWD = "is_crowd"  # an attribute of a shape
 def read(source: Source, metadata: Metadata) -> Iterator[Record]:
     """Images without a shape stay, as empty ones."""
     path, shapes = source.annotations, ToolShapes(source, metadata)
-    file_of, seen = ImageFiles(image_folder(source.images), path), set[str]()
+    file_of, names = ImageFiles(image_folder(source.images), path), set[str]()
+    seen: dict[str, str] = {}  # names by what they are without a suffix
     for image in elements(path, ("image", "track")):
         if image.tag == "track":
             raise DataError(
@@ -52,20 +53,29 @@ def read(source: Source, metadata: Metadata) -> Iterator[Record]:
             )
         name = image.attributes.get("name", "")
         record = shapes.attempt(
-            lambda image=image: _record(image, seen, file_of, shapes), "image entry", path, name
+            lambda image=image: _record(image, names, seen, file_of, shapes),
+            "image entry",
+            path,
+            name,
         )
         if record is not None:
             yield record
-    if not seen:
+    if not names:
         raise DataError(f"{path}: has no <image>; expected CVAT for images 1.1")
 
 
-def _record(image: Element, seen: set[str], file_of: ImageFiles, shapes: ToolShapes) -> Record:
+def _record(
+    image: Element,
+    names: set[str],
+    seen: dict[str, str],
+    file_of: ImageFiles,
+    shapes: ToolShapes,
+) -> Record:
     where = f"{shapes.source.annotations}: line {image.line}: an image"
     name = _attribute(image, "name", where)
-    if name in seen:
+    if name in names:
         raise DataError(f"{where} is called {name!r:.80}, as one before it")
-    seen.add(name)
+    names.add(name)
     H, W = (_whole(image, key, where) for key in ("height", "width"))
     if H < 1 or W < 1:
         raise DataError(f"{where} has the size {H} x {W} (height, width)")
@@ -80,7 +90,9 @@ def _record(image: Element, seen: set[str], file_of: ImageFiles, shapes: ToolSha
         )
         if part is not None:
             parts.append(part)
-    return Record(Path(name).with_suffix("").as_posix(), size, (Frame(file, joined(parts, size)),))
+    stem = Path(name).with_suffix("").as_posix()
+    number = seen.setdefault(stem, name)  # of a.jpg and a.png one keeps its suffix
+    return Record(stem if number == name else name, size, (Frame(file, joined(parts, size)),))
 
 
 def _part(shape: Element, image: str, size: Size, shapes: ToolShapes) -> Part | None:

@@ -8,6 +8,7 @@ one; or the path is the folder of one split's label files.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,12 @@ def _pairs(source: Source) -> list[tuple[str, Path, Path]]:
     folder, head = source.annotations, head_of(source.annotations)
     images = _images(source, head)
     own = folder if folder.is_dir() and head.file.parent != folder else None
-    pairs = []
+    pairs, times = [], Counter(name for name, _ in images)
     for name, image in images:
+        if times[name] > 1:  # in folders of their own, or with other suffixes
+            name = image.as_posix()
         labels = _beside(image) if own is None else own / name
-        pairs.append((name, image, labels.with_name(f"{Path(name).name}.txt")))
+        pairs.append((name, image, labels.with_name(f"{image.stem}.txt")))
     there = [labels for _, _, labels in pairs if labels.is_file()]
     if not there:
         tried = pairs[0][2] if pairs else source.images

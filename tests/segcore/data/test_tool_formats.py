@@ -266,3 +266,22 @@ def test_images_lie_where_tools_put_them(tmp_path, place, path):
     (tmp_path / "x.json").write_text(json.dumps(content))
     _, records = load(f"coco_instances={tmp_path}/x.json")
     assert records[0].frames[0].file == file
+
+
+def test_images_of_one_stem_are_two_records(tmp_path):
+    for name in ("a.jpg", "a.png", "b.c.png"):
+        image(tmp_path / "images" / name)
+    one = f'<image name="{{}}" width="{W}" height="{H}"/>'
+    names = "".join(one.format(name) for name in ("a.jpg", "a.png", "b.c.png"))
+    (tmp_path / "a.xml").write_text(
+        f"<annotations><label><name>x</name></label>{names}</annotations>"
+    )
+    assert [record.id for record in load(f"{tmp_path}/a.xml")[1]] == ["a", "a.png", "b.c"]
+    (tmp_path / "data.yaml").write_text("names: [x]\ntrain: images\n")
+    for stem in ("a", "b.c"):
+        file = _folder(tmp_path / "labels") / f"{stem}.txt"
+        file.write_text("0 0 0 1 0 1 1\n")
+    _, records = load(f"{tmp_path}/data.yaml")
+    images = [f"{tmp_path}/images/a.jpg", f"{tmp_path}/images/a.png"]
+    assert [record.id for record in records] == [*images, "b.c"]
+    assert [len(drawn(record)) for record in records] == [1, 1, 1]
