@@ -98,7 +98,8 @@ def predict(inputs: tuple[str, ...], videos: tuple[str, ...], **given: Any) -> N
     of_videos = {name: given.pop(name) for name in names}
     if videos:
         run("segcore.cli.predict_video", needs_config=True, videos=videos, **of_videos, **given)
-    run("segcore.cli.predict", needs_config=True, inputs=inputs, **given)
+    else:
+        run("segcore.cli.predict", needs_config=True, inputs=inputs, **given)
 
 
 @main.command()

@@ -3,13 +3,14 @@
 import runpy
 import subprocess
 import sys
+from inspect import signature
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from segcore.cli import main as cli
-from segcore.cli import prepare
+from segcore.cli import predict, predict_video, prepare
 from segcore.cli.flags import split_words
 from segcore.errors import ConfigError
 
@@ -78,6 +79,19 @@ def test_several_inputs_are_taken(asked):
     given = asked(*start, "--input", "a.png", "--input", "b.png", "--overwrite", "SEED", "1")
     assert (given["inputs"], given["opts"]) == (("a.png", "b.png"), ["SEED", "1"])
     assert "requires an argument" in asked(*start, "--input", "--overwrite")
+
+
+def test_images_and_videos_go_to_programs_of_their_own(asked):
+    start = ("predict", "--config-file", NAME, "--output", "out")
+    for program, words in (
+        (predict, ["--input", "a"]),
+        (predict_video, ["--video-input", "a", "b"]),
+    ):
+        given = asked(*start, *words, "--opts", "SEED", "1")
+        assert given.pop("module") == program.__name__.rpartition(".")[2]
+        assert given.keys() == signature(program.main).parameters.keys()
+    assert (given["videos"], given["window"], given["overlap"]) == (("a", "b"), 16, 4)
+    assert "exclude each other" in asked(*start, "--input", "a", "--video-input", "b")
     given = asked("doctor", "one", "two", "--catalogs", "a.yaml", "b.yaml")
     assert [path.name for path in given["catalogs"]] == ["a.yaml", "b.yaml"]
     assert given["names"] == ("one", "two")
