@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import track
@@ -33,7 +34,7 @@ from segcore.doctor.images import image_findings
 from segcore.doctor.mend import mend
 from segcore.doctor.page import Picture, page
 from segcore.doctor.pictures import sample_picture
-from segcore.doctor.pixels import look_at_all
+from segcore.doctor.pixels import Look, look_at_all
 from segcore.doctor.recipe import Recipe
 from segcore.errors import ConfigError, DataError
 from segcore.structures import Sample
@@ -72,7 +73,7 @@ def main(
     recipe = recipe_of(cfg, catalog, data[0])
     checkups = [check_up(catalog, name, recipe=recipe, watch=progress(name)) for name in data]
     compare_classes(checkups)
-    copies = compare_images(checkups, pixels=images)
+    compared = compare_images(checkups, pixels=images)
     samples = draw_samples(checkups[0], recipe) if recipe else []
     for checkup in checkups:
         if checkup.metadata is not None:
@@ -85,7 +86,7 @@ def main(
     if report is not None:
         write_page(report, checkups, catalog, samples)
     if fix is not None:
-        write_mended(fix, checkups, catalog, copies)
+        write_mended(fix, checkups, catalog, compared)
     return status(findings, strict=strict)
 
 
@@ -128,34 +129,52 @@ def compare_classes(checkups: Sequence[Checkup]) -> None:
             )
 
 
-def compare_images(checkups: Sequence[Checkup], *, pixels: bool) -> dict[Path, Path]:
-    """Look for images that are there twice, and for those that cannot be read to their end.
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What `--fix` wants to know of the images.
 
-    Returns the files whose pixels are those of another file, and that file.
+    Args:
+        copies: files whose pixels are those of another file: that one.
+        broken: files that cannot be read to their end.
+    """
+
+    copies: dict[Path, Path]
+    broken: frozenset[Path] = frozenset()
+
+
+def compare_images(checkups: Sequence[Checkup], *, pixels: bool) -> Compared:
+    """Look for images that are there twice, and for those that cannot be read to their end.
 
     Args:
         pixels: read all of them; else files alone are compared.
     """
     places = [Place(c.name, file) for c in checkups for file, _ in c.passing.files]
-    if not pixels:
-        same = same_files(places)
-        found = [*duplicates(places, same)]
-    else:
+    looks: list[Look] = []
+    if pixels:
         looks = look_at_all(
             [place.file for place in places],
             lambda looks, total: track(looks, description="reading images", total=total),
         )
         start = 0
         for checkup in checkups:
-            files = checkup.passing.files
-            some = looks[start : start + len(files)]
-            start += len(files)
-            checkup.findings += image_findings(files, some, checkup.passing.records, checkup.name)
-        same = same_images(places, looks)
-        found = [*duplicates(places, same, near_images(looks))]
+            number = len(checkup.passing.files)
+            add_image_findings(checkup, looks[start : start + number])
+            start += number
+    same = same_images(places, looks) if pixels else same_files(places)
+    found = [*duplicates(places, same, near_images(looks))]
     for checkup in checkups:
         checkup.findings += [finding for finding in found if finding.data == checkup.name]
-    return {places[j].file: places[i].file for i, j in same}
+    broken = {place.file for place, look in zip(places, looks, strict=False) if look.fault}
+    return Compared({places[j].file: places[i].file for i, j in same}, frozenset(broken))
+
+
+def add_image_findings(checkup: Checkup, looks: Sequence[Look]) -> None:
+    """Of the files of one data set."""
+    passing, problems = checkup.passing, checkup.examination.problems
+    known = {problem.path for problem in problems.get("file that cannot be read", ())}
+    checkup.findings += image_findings(
+        passing.files, looks, passing.records, checkup.name, known=known
+    )
 
 
 def draw_samples(checkup: Checkup, recipe: Recipe) -> list[Picture]:
@@ -189,7 +208,7 @@ def write_page(
 
 
 def write_mended(
-    out: Path, checkups: Sequence[Checkup], catalog: Catalog, copies: dict[Path, Path]
+    out: Path, checkups: Sequence[Checkup], catalog: Catalog, compared: Compared
 ) -> None:
     """The data set's file once more, with what can be mended mended."""
     entry = catalog.entry(checkups[0].name)
@@ -200,7 +219,8 @@ def write_mended(
         )
     source = entry.source
     file_of = ImageFiles(image_folder(source.images), source.annotations)
-    done = mend(source.annotations, out, file_of=file_of, copies=copies)
+    copies, broken = compared.copies, compared.broken
+    done = mend(source.annotations, out, file_of=file_of, copies=copies, broken=broken)
     for what, count in done.most_common():
         if count:
             print(f"mended: {what}: {count}")

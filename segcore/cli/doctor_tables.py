@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from segcore.data.doctor import Examination
@@ -14,6 +15,8 @@ from segcore.doctor.finding import Finding, by_severity
 from segcore.structures import Metadata
 
 SHOWN, FIRST = 10, 4  # problems of a kind; cases of another finding
+LONGEST = 64  # letters of an example
+FOLDERS = re.compile(r"(?<!\S)\S*/")
 STYLES = {"error": "bold red", "warning": "yellow", "note": ""}
 
 
@@ -75,14 +78,20 @@ def report_findings(findings: Sequence[Finding]) -> None:
     console = Console()
     if not console.is_terminal:  # a log file
         console = Console(width=140)
-    table = Table("severity", "check", "data set", "count")
-    table.add_column("example", no_wrap=True, overflow="ellipsis")
+    heads = ("severity", "check", "data set", "count", "example")
+    table = Table(*(Column(head, overflow="fold") for head in heads))
     for found in by_severity(findings):
-        example = found.cases[0].message if found.cases else ""
+        example = brief(found.cases[0].message) if found.cases else ""
         cells = (found.check, short(found.data), str(found.count), example)
         severity = Text(found.severity, STYLES[found.severity])
         table.add_row(severity, *(Text(cell) for cell in cells))
     console.print(table)
+
+
+def brief(message: str) -> str:
+    """Its beginning, files without their folders."""
+    plain = FOLDERS.sub("", message)
+    return plain if len(plain) <= LONGEST else plain[: LONGEST - 1] + "…"
 
 
 def short(name: str) -> str:

@@ -36,6 +36,26 @@ def imbalance(counts: Counter[int], metadata: Metadata) -> Iterator[Finding]:
         yield finding("note", "one class is nearly everything", data, [share])
 
 
+def mostly_crowds(
+    objects: Counter[int], crowds: Counter[int], metadata: Metadata
+) -> Iterator[Finding]:
+    """Classes of which most annotations are marked crowd: no training sees these.
+
+    Args:
+        objects: annotations of each class (0..K-1) that are no crowds.
+        crowds: those that are.
+    """
+    most = {k: n for k, n in crowds.items() if n > objects[k]}
+    if most:
+        cases = [
+            Case(message=f"{metadata.row_names[k]}: {n} of {n + objects[k]}")
+            for k, n in most.items()
+        ]
+        check, count = "class of crowds for the most part", len(most)
+        advice = 'write "iscrowd": 0 where a mask is of one object (CVAT writes 1 for every mask)'
+        yield finding("warning", check, metadata.name, cases, count=count, advice=advice)
+
+
 def differing_classes(
     counts: Counter[int], metadata: Metadata, first: Metadata, trained: Counter[int]
 ) -> Iterator[Finding]:

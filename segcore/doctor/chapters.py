@@ -15,7 +15,7 @@ from segcore.data.parsing.json_stream import read_object
 from segcore.doctor.checkup import Checkup
 from segcore.doctor.finding import Case, Finding, by_severity
 from segcore.doctor.page import Chapter, Picture
-from segcore.doctor.pictures import annotated, data_uri, entry_picture, segment_picture, small
+from segcore.doctor.pictures import EDGE, annotated, data_uri, entry_picture, segment_picture, small
 from segcore.errors import DataError
 from segcore.visualize import side_by_side
 
@@ -58,10 +58,10 @@ def random_images(checkup: Checkup, *, seed: int = 0) -> list[Picture]:
     return pictures
 
 
-def made_picture(caption: str, make: Callable[[], np.ndarray]) -> Picture:
+def made_picture(caption: str, make: Callable[[], np.ndarray], *, wide: bool = False) -> Picture:
     """With what `make` makes, or with the caption alone where a file cannot be read."""
     try:
-        return Picture(caption, data_uri(small(make())))
+        return Picture(caption, data_uri(small(make(), EDGE * (2 if wide else 1))), wide)
     except DataError:
         return Picture(caption)
 
@@ -70,7 +70,8 @@ def _picture(case: Case, checkup: Checkup, entries: Entries) -> Picture:
     """Of a case, as much as can be drawn."""
     record, metadata = checkup.passing.record(case.image), checkup.metadata
     if case.files:
-        return made_picture(case.message, lambda: _beside(case.files))
+        wide = len(case.files) > 1
+        return made_picture(case.message, lambda: _beside(case.files), wide=wide)
     if record is None or metadata is None:
         return Picture(case.message)
     if case.segment is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from segcore.data.catalog import Catalog
 from segcore.data.doctor import Examination, examine
 from segcore.data.store import Records
-from segcore.doctor.balance import imbalance
+from segcore.doctor.balance import imbalance, mostly_crowds
 from segcore.doctor.crops import fits
 from segcore.doctor.finding import Finding, findings_of
 from segcore.doctor.label_numbers import shifted_labels
@@ -72,6 +72,9 @@ def check_up(
     if metadata is None or not len(passing.records):
         return checkup
     checkup.findings += imbalance(examination.classes, metadata)
+    if examination.survey is not None and not passing.labelled:
+        survey = examination.survey
+        checkup.findings += mostly_crowds(survey.objects, survey.crowds, metadata)
     wrong = [problem.path for problem in examination.problems.get("label values", ())]
     checkup.findings += shifted_labels(examination.classes.keys(), wrong, passing.records, metadata)
     for check in (small, crowding):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 from segcore.data.store import Records
@@ -14,13 +14,18 @@ ADVICE = "annotations are read in pixels of the image as it is shown, its EXIF t
 
 
 def image_findings(
-    files: Sequence[tuple[Path, int]], looks: Sequence[Look], records: Records, data: str
+    files: Sequence[tuple[Path, int]],
+    looks: Sequence[Look],
+    records: Records,
+    data: str,
+    known: Set[Path] = frozenset(),
 ) -> Iterator[Finding]:
     """Of one data set.
 
     Args:
         files: each with the index of its record.
         looks: of each of these files.
+        known: files whose heads cannot be read: that has been said.
     """
     broken, astray, doubtful, turned = [], [], [], []
     for (file, i), look in zip(files, looks, strict=True):
@@ -28,7 +33,8 @@ def image_findings(
         if record is None:
             continue
         if look.fault:
-            broken.append(Case(message=look.fault, image=record.id))
+            if file not in known:
+                broken.append(Case(message=look.fault, image=record.id))
             continue
         case = Case(message=f"{file}: EXIF orientation {look.turn}", image=record.id)
         if record.size != look.size:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -64,6 +64,7 @@ def mend(
     *,
     file_of: Callable[[str], Path],
     copies: Mapping[Path, Path] | None = None,
+    broken: Set[Path] = frozenset(),
 ) -> Counter[str]:
     """Write OUT; returns what has been done, and how often.
 
@@ -71,6 +72,7 @@ def mend(
         path: a COCO file of instances.
         file_of: from an image's `file_name` to where it lies.
         copies: files whose pixels are those of another file: that one.
+        broken: files that cannot be read to their end.
 
     Raises ConfigError where OUT is the file itself.
     """
@@ -79,7 +81,10 @@ def mend(
     content, done = _Content(), Counter[str]()
     add = content.images.append
     content.members = read_object(path, {"images": add, "annotations": content.count})
-    images = _mended_images(content, file_of, copies or {}, done)
+    files = _files(content.images, file_of, done)
+    found = _found(files, broken, done)
+    kept = _once(found, files, copies or {}, content.annotated, done)
+    images = _sized(content.images, {number: found[number] for number in kept}, done)
     crowded = {k for k, n in content.categories.items() if content.crowds[k] == n}
     sizes = {n: (int(entry["height"]), int(entry["width"])) for n, entry in images.items()}
 
@@ -111,38 +116,51 @@ def _known(image: Any, sizes: Mapping[ImageId, Size]) -> ImageId | None:
     return other if other in sizes else None
 
 
-def _mended_images(
-    content: _Content,
-    file_of: Callable[[str], Path],
-    copies: Mapping[Path, Path],
-    done: Counter[str],
-) -> dict[ImageId, dict[str, Any]]:
-    """By id, those that are there, once each, with their sizes."""
-    listed: dict[ImageId, dict[str, Any]] = {}
-    for entry in content.images:
+def _files(
+    entries: Sequence[Any], file_of: Callable[[str], Path], done: Counter[str]
+) -> dict[ImageId, Path]:
+    """Where the listed images lie, by id, each once."""
+    files: dict[ImageId, Path] = {}
+    seen: set[ImageId] = set()
+    for entry in entries:
         number = entry.get("id") if isinstance(entry, dict) else None
         if not isinstance(number, int | str) or not isinstance(entry.get("file_name"), str):
             done[NO_ENTRY] += 1
-        elif number in listed:
+        elif number in seen:
             done[TWICE_LISTED] += 1
         else:
-            listed[number] = entry
-    files, found = {}, dict[ImageId, Size]()
-    for number, entry in listed.items():
-        try:
-            files[number] = file_of(entry["file_name"])
-        except DataError:
-            done[NO_FILE] += 1
+            seen.add(number)
+            try:
+                files[number] = file_of(entry["file_name"])
+            except DataError:
+                done[NO_FILE] += 1
+    return files
+
+
+def _found(
+    files: Mapping[ImageId, Path], broken: Set[Path], done: Counter[str]
+) -> dict[ImageId, Size]:
+    """Sizes of the images that can be read."""
     sizes = in_threads(size_of_file, list(files.values()), lambda problem: None)
-    for number, size in zip(files, sizes, strict=True):
-        if size is None:
-            done[NO_FILE] += 1
-        else:
-            found[number] = size
+    found = dict(zip(files, sizes, strict=True))
+    sound = {n: size for n, size in found.items() if size is not None and files[n] not in broken}
+    done[NO_FILE] += len(files) - len(sound)
+    return sound
+
+
+def _sized(
+    entries: Sequence[Any], sizes: Mapping[ImageId, Size], done: Counter[str]
+) -> dict[ImageId, dict[str, Any]]:
+    """The first entry of each image in `sizes`, with a height and a width in it."""
     images: dict[ImageId, dict[str, Any]] = {}
-    for number in _once(found, files, copies, content.annotated, done):
-        entry, (height, width) = listed[number], found[number]
+    for entry in entries:
+        number = entry.get("id") if isinstance(entry, dict) else None
+        if not isinstance(number, int | str) or number in images or number not in sizes:
+            continue
+        if not isinstance(entry.get("file_name"), str):
+            continue
         if not all(_is_edge(entry.get(key)) for key in ("height", "width")):
+            height, width = sizes[number]
             entry = entry | {"height": height, "width": width}
             done[SIZES] += 1
         images[number] = entry

@@ -66,6 +66,9 @@ def mended(
         return entry
     area = float(masks.area([mask])[0])
     if not area:
+        rings = entry["segmentation"] if isinstance(value, list) else []
+        if any(_is_beyond(ring, size) for ring in rings):
+            return entry  # nobody knows where it belongs
         done[EMPTY] += 1
         return None
     _measure(entry, mask, area, changed=changed, done=done)
@@ -88,7 +91,7 @@ def _mended_rings(value: list[Any], size: Size) -> tuple[list[Any] | None, list[
         H, W = size
         whole = [[v * (H if i % 2 else W) for i, v in enumerate(ring)] for ring in whole]
         what.append(SCALED)
-    solid = [ring for ring in whole if masks.area([masks.encode_polygons([ring], size)])[0]]
+    solid = [ring for ring in whole if _is_beyond(ring, size) or _pixels(ring, size)]
     if len(solid) < len(value):
         what.append(RINGS)
     return solid, what
@@ -106,6 +109,16 @@ def _is_unit(rings: list[list[float]], size: Size) -> bool:
     """Whether these are shares of the image's sides."""
     values = [v for ring in rings for v in ring]
     return min(values) >= 0 and max(values) <= 1 and size[0] * size[1] > 4
+
+
+def _pixels(ring: list[float], size: Size) -> float:
+    return float(masks.area([masks.encode_polygons([ring], size)])[0])
+
+
+def _is_beyond(ring: list[float], size: Size) -> bool:
+    """Whether it lies outside of its image altogether."""
+    xs, ys = ring[::2], ring[1::2]
+    return min(xs) >= size[1] or min(ys) >= size[0] or max(xs) <= 0 or max(ys) <= 0
 
 
 def _mask(value: Any, size: Size) -> Rle | None:

@@ -22,7 +22,8 @@ td.number { text-align: right; font-variant-numeric: tabular-nums }
 .error { color: #b00020; font-weight: 600 } .warning { color: #9a5b00; font-weight: 600 }
 .note { color: #456 }
 .pictures { display: flex; flex-wrap: wrap; gap: 12px }
-figure { margin: 0; width: 360px } figure img { width: 100%; border-radius: 3px }
+figure { margin: 0; width: 360px }
+figure.wide { width: 732px } figure img { width: 100%; border-radius: 3px }
 figcaption { font-size: 12px; color: #555; overflow-wrap: anywhere }
 .bar { background: #4a7ebb; height: .8em; display: inline-block; min-width: 1px }
 .advice { color: #444; font-style: italic } h3 { margin-bottom: .2em }
@@ -35,6 +36,7 @@ class Picture:
 
     caption: str
     source: str = ""  # a data URI
+    wide: bool = False  # two images beside each other
 
 
 @dataclass(slots=True)
@@ -103,7 +105,8 @@ def _pictures(pictures: Iterable[Picture]) -> Iterator[str]:
     yield '<div class="pictures">'
     for picture in pictures:
         image = f'<img alt="" src="{escape(picture.source)}">' if picture.source else ""
-        yield f"<figure>{image}<figcaption>{escape(picture.caption)}</figcaption></figure>"
+        kind = ' class="wide"' if picture.wide else ""
+        yield f"<figure{kind}>{image}<figcaption>{escape(picture.caption)}</figcaption></figure>"
     yield "</div>"
 
 

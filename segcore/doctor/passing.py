@@ -40,6 +40,11 @@ class Passing:
                 look(record)
             yield record
 
+    @property
+    def labelled(self) -> bool:
+        """There are label images, which show crowds like everything else."""
+        return bool(len(self.records)) and self.records[0].frames[0].semantic is not None
+
     def record(self, number: int | str | None) -> Record | None:
         """By its id."""
         return self.records[self.index[number]] if number in self.index else None

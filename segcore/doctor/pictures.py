@@ -33,6 +33,7 @@ from segcore.visualize import draw, ground_truth
 EDGE = 360  # pixels of a picture's longer side
 CONTEXT = 4  # times an object's longer side that is shown around it
 LEAST = 96  # pixels of that
+LARGEST = 1e6  # what is beyond is drawn nowhere
 MARK = (255, 0, 80)
 
 
@@ -117,12 +118,22 @@ def _reach(values: Sequence[float], edge: int) -> tuple[int, int]:
 def _rings(value: Any) -> list[list[tuple[float, float]]]:
     """Points of every list of numbers that is there, right or wrong."""
     rings = []
-    for ring in value if isinstance(value, list) else []:
-        numbers = [v for v in ring if isinstance(v, int | float)] if isinstance(ring, list) else []
+    lists = value if isinstance(value, list) else []
+    if lists and not any(isinstance(v, list) and len(v) > 2 for v in lists):
+        lists = [lists]  # one ring: numbers, or points
+    for ring in lists:
+        numbers = _flat(ring)
         points = list(zip(numbers[::2], numbers[1::2], strict=False))
-        if points and all(abs(v) < 1e6 for point in points for v in point):
+        if points and all(abs(v) < LARGEST for point in points for v in point):
             rings.append(points)
     return rings
+
+
+def _flat(value: Any) -> list[float]:
+    """All numbers in lists of lists."""
+    if isinstance(value, list):
+        return [number for part in value for number in _flat(part)]
+    return [value] if isinstance(value, int | float) else []
 
 
 def _box(value: Any) -> list[tuple[float, float]]:
@@ -134,7 +145,7 @@ def _box(value: Any) -> list[tuple[float, float]]:
 
 
 def _numbers(values: list[Any]) -> bool:
-    return all(isinstance(v, int | float) and abs(v) < 1e6 for v in values)
+    return all(isinstance(v, int | float) and abs(v) < LARGEST for v in values)
 
 
 def sample_picture(sample: Sample, metadata: Metadata) -> np.ndarray:

@@ -56,7 +56,11 @@ def test_strict_counts_warnings(data, tmp_path, capsys):
     file.write_text(json.dumps(content))
     assert doctor.main(names=[data]) == 0
     assert doctor.main(names=[data], strict=True) == 1
-    assert "warning" in capsys.readouterr().out
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "│ warning" in line]
+    cells = [[cell.strip() for cell in row[1:]] for row in rows]
+    assert [row[:2] + row[3:4] for row in cells] == 2 * [["warning", "box without a mask", "1"]]
+    assert cells[0][2].startswith(tmp_path.name[:12])
+    assert cells[0][4].startswith("instances.json: annotation 1")
     content["annotations"][0]["category_id"] = 99
     file.write_text(json.dumps(content))
     assert doctor.main(names=[data]) == 1
@@ -82,6 +86,10 @@ def test_half_an_image_is_seen_where_pixels_are_read(data, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "image that cannot be read to its end: 1\n" in printed
     assert f"{path}: cannot be read as an image" in printed
+    path.unlink()
+    assert doctor.main(names=[data], images=True) == 1
+    printed = capsys.readouterr().out  # its head says it already
+    assert "file that cannot be read: 1\n" in printed and "to its end" not in printed
 
 
 def test_the_report_has_samples_as_training_sees_them(data, tmp_path, root, capsys):

@@ -64,6 +64,14 @@ def test_classes_out_of_balance(tmp_path, coco):
     }
 
 
+def test_classes_that_are_crowds_for_the_most_part(tmp_path, coco):
+    crowd, disc = {"iscrowd": 1}, {"category_id": 2}
+    check = "class of crowds for the most part"
+    name = coco([[{}, crowd, crowd, disc, disc | crowd]])
+    assert found(tmp_path, name)[check] == ("warning", 1)
+    assert check not in found(tmp_path, coco([[{}, crowd, disc]], name="few"))
+
+
 # ---------------------------------------------------------------- numbers of label images
 
 

@@ -23,7 +23,7 @@ UNIT = [v / (SIZE[1], SIZE[0])[i % 2] for i, v in enumerate(RING)]
 POINTS = [[x, y] for x, y in zip(RING[::2], RING[1::2], strict=True)]
 
 
-def written(tmp_path, name, **more):
+def written(tmp_path, **more):
     """The mended file's content, and what has been done."""
     path = tmp_path / "train.json"
     before = path.read_bytes()
@@ -52,8 +52,8 @@ def written(tmp_path, name, **more):
     ],
 )  # fmt: skip
 def test_annotations_that_are_mended(tmp_path, coco, change, what, expected):
-    name = coco([[{}, change]])
-    content, done = written(tmp_path, name)
+    coco([[{}, change]])
+    content, done = written(tmp_path)
     sound, changed = content["annotations"]
     assert done == what
     assert expected.items() <= changed.items()
@@ -76,30 +76,32 @@ def test_annotations_that_are_mended(tmp_path, coco, change, what, expected):
     ],
 )
 def test_annotations_that_are_dropped(tmp_path, coco, change, what):
-    content, done = written(tmp_path, coco([[{}, change]]))
+    coco([[{}, change]])
+    content, done = written(tmp_path)
     assert done == what and [a["id"] for a in content["annotations"]] == [1]
 
 
 def test_what_is_sound_or_not_understood_stays(tmp_path, coco):
     rle = {"size": [48, 64], "counts": [0, 100, 48 * 64 - 100]}
     entries = [{}, {"segmentation": rle, "area": 100, "iscrowd": 1}, {"segmentation": "x"}]
+    entries += [{"segmentation": [square(70, 5, 20)]}, {"segmentation": [RING, square(5, 50, 9)]}]
     entries += [{"segmentation": rle | {"size": [9, 9]}}, {"segmentation": [["a"] * 6]}]
-    name = coco([entries], more=[{"id": 77, "image_id": 1, "score": 0.5, "segmentation": "?"}])
-    content, done = written(tmp_path, name)
+    coco([entries], more=[{"id": 77, "image_id": 1, "score": 0.5, "segmentation": "?"}])
+    content, done = written(tmp_path)
     assert content == json.loads((tmp_path / "train.json").read_text())
     assert not done
 
 
 def test_a_class_of_crowds_alone_is_none(tmp_path, coco):
     crowd = {"iscrowd": 1}
-    name = coco([[crowd, crowd, {"category_id": 2}, {"category_id": 2, "iscrowd": 1}]])
-    content, done = written(tmp_path, name)
+    coco([[crowd, crowd, {"category_id": 2}, {"category_id": 2, "iscrowd": 1}]])
+    content, done = written(tmp_path)
     assert [a["iscrowd"] for a in content["annotations"]] == [0, 0, 0, 1]
     assert done == {mends.CROWD: 2}
 
 
 def test_images(tmp_path, coco):
-    name = coco([[{}], [{}, {}], [{}], [{}]])
+    coco([[{}], [{}, {}], [{}], [{}]])
     path = tmp_path / "train.json"
     content = json.loads(path.read_text())
     images = content["images"]
@@ -109,7 +111,7 @@ def test_images(tmp_path, coco):
     path.write_text(json.dumps(content))
     (tmp_path / "train/3.png").unlink()
     copies = {tmp_path / "train/2.png": tmp_path / "train/1.png"}
-    mended, done = written(tmp_path, name, copies=copies)
+    mended, done = written(tmp_path, copies=copies)
     assert [image["id"] for image in mended["images"]] == [2, 4]  # 2 has more than 1
     assert {a["image_id"] for a in mended["annotations"]} == {2, 4}
     assert done == {
@@ -119,11 +121,18 @@ def test_images(tmp_path, coco):
     assert mended["info"] == content["info"] and list(mended) == list(content)
 
 
+def test_broken_images_are_dropped(tmp_path, coco):
+    coco([[{}], [{}]])
+    mended, done = written(tmp_path, broken={tmp_path / "train/2.png"})
+    assert [image["id"] for image in mended["images"]] == [1]
+    assert done == {mending.NO_FILE: 1, mending.NO_IMAGE: 1}
+
+
 def test_missing_sizes_are_those_of_the_file(tmp_path, coco):
-    name = coco([[{}]])
+    coco([[{}]])
     path = tmp_path / "train.json"
     path.write_text(path.read_text().replace('"height": 48, "width": 64', '"height": 0'))
-    mended, done = written(tmp_path, name)
+    mended, done = written(tmp_path)
     assert (mended["images"][0]["height"], mended["images"][0]["width"]) == SIZE
     assert done == {mending.SIZES: 1}
 

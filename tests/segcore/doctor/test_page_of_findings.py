@@ -93,6 +93,9 @@ def test_an_annotation_beyond_its_image_is_drawn(tmp_path):
     picture = entry_picture(path, entry)
     assert picture.shape == (48 + 42 + 1, 10 + 64 + 36 + 1, 3)
     assert (picture[10, 40:108] == MARK).all()
+    points = [[2, 3], [60, 3], [60, 40]]
+    for value in (points, [points], [2, 3, 60, 3, 60, 40]):
+        assert (entry_picture(path, {"segmentation": value})[3, 5:55] == MARK).all()
     nothing = entry_picture(path, {"segmentation": "x", "bbox": [1, "2", None]})
     assert nothing.shape == (49, 65, 3)
 
