@@ -109,5 +109,6 @@ FORMAT = Format(  # maskrefine.patch_store:FORMAT=patches.npy in DATASETS
     recognises=lambda path: path.suffix == STORE_SUFFIX,
     images_beside=lambda path: path.parent,
     classes=lambda source: ClassList(CLASSES, num_things=0),
+    images=False,
     evaluators=("maskrefine.patch_training:patch_evaluator",),
 )

@@ -127,6 +127,8 @@ def check_test_sets(cfg: Config, task: Task, catalog: Catalog) -> None:
                 f" {catalog.root}); DATASETS.TEST [] trains without evaluation"
             )
         build_evaluators(task, catalog, metadata)
+        if not catalog.entry(name).format.images:
+            continue
         try:
             check_records(catalog.records(name), metadata, catalog.truth(name))
         except DataError as error:

@@ -81,6 +81,7 @@ class Format:
         more: keys of further paths that a catalogue entry may have.
         first_id: of the classes in the files, where no list says it.
         things: whether objects are kept apart, where no list says it.
+        images: whether its frames are image files; if not, a task's own views read them.
         write: the inverse of `read`, of stills whose segments are RLEs or polygons; returns the
             path under which the split is read again. None: not offered.
     """
@@ -95,6 +96,7 @@ class Format:
     more: tuple[str, ...] = ()
     first_id: int = 0
     things: bool = True
+    images: bool = True
     write: Callable[[Metadata, Iterable[Record], Goal], Path] | None = None
 
 
