@@ -72,6 +72,7 @@ class Model:
     META_ARCHITECTURE: str = importable("MaskFormer")
     WEIGHTS: str = ""
     DEVICE: str = "auto"
+    COMPILE: bool = False  # torch.compile of backbone, pixel decoder and decoder
     MASK_ON: bool = ignored(False, "MODEL.MASK_FORMER.TEST says what is made")
     PIXEL_MEAN: list[float] = numbers(123.675, 116.28, 103.53, count=3)
     PIXEL_STD: list[float] = numbers(58.395, 57.12, 57.375, count=3)

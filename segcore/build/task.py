@@ -14,12 +14,15 @@ from segcore.architectures import KEY, architecture
 from segcore.build.data import catalog, known_classes, train_metadata
 from segcore.config import Config, check_config
 from segcore.contracts import Task
+from segcore.engine.compile import compile_parts
 from segcore.engine.device import choose_device
 from segcore.engine.launch import DTYPES, choose_precision
 from segcore.engine.weights import load_into_task, read_checkpoint
 from segcore.errors import ConfigError, WeightsError
 from segcore.import_path import import_from
 from segcore.structures import Metadata
+
+COMPILED = ("backbone", "pixel_decoder", "decoder")  # a graph each; the rest stays as it is
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +38,8 @@ def build_task(cfg: Config, metadata: Metadata | None = None) -> Task:
     if cfg.FLOAT32_PRECISION:  # of products, in the whole process, as detectron2 does it
         torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
     task = build(cfg, metadata or train_metadata(cfg, catalog(cfg)))
+    if cfg.MODEL.COMPILE:
+        compile_parts(task.model, COMPILED)
     precision = choose_precision(cfg.TEST.PRECISION, cfg.MODEL.DEVICE, "TEST.PRECISION")
     return replace(task, precision=DTYPES[precision])
 
