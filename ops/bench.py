@@ -1,6 +1,7 @@
 """One table: every implementation of the sampling op that is installed, taken in turn.
 
 python ops/bench.py [--size 1024 1024] [--batch 1] [--threads 2] [--rounds 7] [--device auto]
+python ops/bench.py --check  # no times: ours beside grid_sample, outputs and gradients
 
 Levels are 1/32, 1/16, 1/8 of the size, 8 heads of 32 channels, 4 points, one query per token, as in
 Mask2Former's pixel decoder. `local` locations are the initial grid + N(0, 1.5 px), as a network has
@@ -21,6 +22,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +33,7 @@ sys.path[0] = str(Path(__file__).parents[1])  # not ops/: the package there has 
 from segcore.nn import ms_deform_attn as door  # noqa: E402
 
 HEADS, CHANNELS, LEVELS, POINTS = 8, 32, 3, 4
-Run = Callable[[], object]
+Run = Callable[[], Any]
 
 
 @dataclass
@@ -262,6 +264,30 @@ def measure(case: Case, rounds: int, rate: float) -> None:
             )
 
 
+def check(case: Case) -> bool:
+    """Whether ours equal grid_sample: the difference's norm over the norm, of each tensor.
+
+    A location beside a pixel's centre may fall to its other side, where its gradient is another
+    one; so a gradient in float32 has the bound of bf16.
+    """
+    runs, good = contenders(case), True
+    for name, (_, both) in runs.items():
+        fused = "glue" in name or "fused" in name
+        bar = runs["glue + grid_sample" if fused else "grid_sample"]
+        if not name.startswith(("ours", "glue + ours")):
+            continue
+        found, wanted = (runs[name][0](), *both()), (bar[0](), *bar[1]())
+        errors = [
+            (torch.dist(a.float(), b) / b.norm()).item() for a, b in zip(found, wanted, strict=True)
+        ]
+        bounds = [1e-2 if "bf16" in name else 1e-4] + [1e-2] * (len(errors) - 1)
+        holds = all(error <= bound for error, bound in zip(errors, bounds, strict=True))
+        print(f"{case.name}, {name}: {'equal' if holds else 'DIFFERENT'},",
+              *(f"{error:.1e}" for error in errors))  # fmt: skip
+        good &= holds
+    return good
+
+
 def machine(device: str) -> str:
     name = platform.processor() or platform.machine()
     if device == "cuda":
@@ -279,11 +305,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--check", action="store_true", help="equal to grid_sample? no times")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = args.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if args.check:
+        cases = [make_case(name, args.size, args.batch, device) for name in ("local", "uniform")]
+        held = [check(case) for case in cases]
+        sys.exit(not all(held))
     rate = copy_rate(device)
     threads = f", {args.threads} threads" if device == "cpu" else ""
     print(f"{machine(device)}{threads}; {args.size[0]}x{args.size[1]}, batch {args.batch}; "
