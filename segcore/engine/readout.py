@@ -34,7 +34,9 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class _Sent:
     step: Step
+    names: list[str]
     numbers: Tensor  # (2, names) on the host once `ready`: this rank's, and the mean of all
+    asked: Tensor  # the same: over 0 where a rank should stop
     ready: torch.cuda.Event | None
     write: bool  # into the log
 
@@ -66,15 +68,17 @@ class Readout:
     def send(self, step: Step) -> None:
         """Start the copy of a step's numbers to the host, then read those of the step before."""
         write = step.last or step.iteration % PERIOD == 0
-        local = torch.stack(list(step.numbers.values())).float()  # (names,)
+        shown = {name: x for name, x in step.numbers.items() if name != "stop_asked"}
+        local = torch.stack(list(shown.values())).float()  # (names,)
         mean: Any = self.fabric.all_reduce(local.clone(), reduce_op="mean") if write else local
-        numbers = torch.stack((local, mean)).to("cpu", non_blocking=local.is_cuda)
+        pair = torch.stack((local, mean)), step.numbers["stop_asked"]
+        numbers, asked = (x.to("cpu", non_blocking=x.is_cuda) for x in pair)
         ready = None
         if local.is_cuda:
             ready = torch.cuda.Event()
             ready.record()
         self.read()
-        self._sent = _Sent(step, numbers, ready, write)
+        self._sent = _Sent(step, list(shown), numbers, asked, ready, write)
         if ready is None:
             self.read()
 
@@ -86,9 +90,8 @@ class Readout:
         if sent.ready:
             sent.ready.synchronize()
         step, rows = sent.step, sent.numbers.double().tolist()
-        local, mean = (dict(zip(step.numbers, row, strict=True)) for row in rows)
-        self.stop_asked = local.pop("stop_asked") > 0
-        del mean["stop_asked"]
+        local, mean = (dict(zip(sent.names, row, strict=True)) for row in rows)
+        self.stop_asked = bool(sent.asked > 0)
         # fp16's scaler skips a step whose gradients overflow: only the losses must be numbers
         scaled = bool(self.fabric.strategy.precision.state_dict())
         checked = {k: v for k, v in local.items() if not (scaled and k == "grad_norm")}

@@ -108,8 +108,10 @@ class CocoFile:
         owner = f"{self.word}_id"
         try:
             values = self._values(entry)
-            what = named(self._what, values[0])
-            image = typed(entry, owner, identity, what, self.path)
+            image = entry.get(owner)
+            if type(image) is not int:  # nearly all are
+                what = named(self._what, values[0])
+                image = typed(entry, owner, identity, what, self.path)
         except DataError as fault:
             image = id_in(entry, owner)
             number = id_in(entry, "id")

@@ -17,7 +17,7 @@ from segcore.errors import DataError
 from segcore.structures import Polygons, Rle, Size
 
 LIMIT = 1e7  # coordinates of polygons; no image is as large
-NUMBERS = {int, float}
+NUMBERS, LISTS = {int, float}, {list}
 
 
 def shape_of(value: Any, size: Size, what: str, path: Path) -> Polygons | Rle | None:
@@ -34,7 +34,7 @@ def shape_of(value: Any, size: Size, what: str, path: Path) -> Polygons | Rle | 
         return None
     if isinstance(value, dict) and {"counts", "size"} <= value.keys():
         return _rle(value, size, what, path)
-    if not isinstance(value, list) or not all(isinstance(ring, list) for ring in value):
+    if not isinstance(value, list) or not LISTS.issuperset(map(type, value)):
         raise DataError(
             f"{path}: {what} has a segmentation that is neither polygons nor RLE: {value!r:.60};"
             " expected [[x0, y0, x1, y1, ...], ...] or {size, counts}"
@@ -50,8 +50,8 @@ def shape_of(value: Any, size: Size, what: str, path: Path) -> Polygons | Rle | 
             f"{path}: {what} has a list of points {value!r:.60}; expected the numbers of a polygon"
             " in one flat list, x0, y0, x1, y1, ..., no pairs"
         )
-    rings = tuple(tuple(ring) for ring in value if len(ring) >= 6 and len(ring) % 2 == 0)
-    return Polygons(rings) if rings else None
+    rings = [tuple(ring) for ring in value if len(ring) >= 6 and len(ring) % 2 == 0]
+    return Polygons(tuple(rings)) if rings else None
 
 
 def is_compressed(value: Any) -> bool:
@@ -63,7 +63,7 @@ def _is_flat(ring: list[Any]) -> bool:
     if not ring:
         return True
     return (
-        set(map(type, ring)) <= NUMBERS
+        NUMBERS.issuperset(map(type, ring))
         and min(ring) > -LIMIT
         and max(ring) < LIMIT
         and math.isfinite(sum(ring))  # NaN hides from min and max

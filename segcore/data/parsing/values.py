@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -39,9 +38,11 @@ def typed(
     Args:
         kind: one of the functions below, which raise ValueError(what they expect).
     """
-    if default is not ... and isinstance(entry, dict) and entry.get(key) is None:
-        return default
-    value = get(entry, key, what, path)
+    value = entry.get(key) if isinstance(entry, dict) else None
+    if value is None:
+        if default is not ... and isinstance(entry, dict):
+            return default
+        value = get(entry, key, what, path)
     try:
         return kind(value)
     except ValueError as expected:
@@ -59,7 +60,7 @@ def whole(value: Any) -> int:
 
 def real(value: Any) -> float:
     """A finite number."""
-    if type(value) in (int, float) and abs(value) < LARGEST and math.isfinite(value):
+    if type(value) in (int, float) and abs(value) < LARGEST:  # which no NaN is
         return value
     raise ValueError("a number")
 

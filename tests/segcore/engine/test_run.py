@@ -25,7 +25,7 @@ def make_run(folder, seed=0):
     schedule = poly(max_iter=10, power=0.9, ending=0.0, warmup=(0, 1.0, "linear"))
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=0.1)
     trainer = Trainer(task, optimizer, schedule, fabric, clipping=Clipping())
-    about = {"config": {"SEED": 1}, "metadata": {"classes": ["a"]}}
+    about = {"config": {"SEED": 1}, "metadata": version_1()["metadata"]}
     return Run(task, trainer, fabric, Checkpoints(folder), about)
 
 
@@ -46,7 +46,7 @@ def test_a_run_is_taken_up_with_all_it_had(tmp_path):
     expected = torch.rand(4)
     stored = torch.load(tmp_path / "model_0000001.pth", weights_only=True)
     assert stored["iteration"] == 2
-    assert stored["metadata"] == {"classes": ["a"]}
+    assert stored["metadata"] == version_1()["metadata"]
     other = make_run(tmp_path, seed=5)
     assert other.resume()
     assert other.trainer.iteration == 2
