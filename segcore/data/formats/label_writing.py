@@ -17,9 +17,10 @@ from segcore.data.class_list import Color
 from segcore.data.formats.class_file import write_class_file
 from segcore.data.formats.format import Goal
 from segcore.data.still_segments import label_image
+from segcore.errors import DataError
 from segcore.structures import Metadata, Record
 
-IGNORED_COLOR = (0, 0, 0)
+IGNORED = 255  # as a colour: white
 
 
 def write_numbers(metadata: Metadata, records: Iterable[Record], goal: Goal) -> Path:
@@ -33,10 +34,15 @@ def write_numbers(metadata: Metadata, records: Iterable[Record], goal: Goal) -> 
 
 
 def write_colors(metadata: Metadata, records: Iterable[Record], goal: Goal) -> Path:
-    """`labels/<split>/*.png`: the classes' colours; black where nothing is annotated."""
+    """`labels/<split>/*.png`: the classes' colours; white where nothing is annotated."""
+    if len(metadata.classes) > IGNORED:
+        raise DataError(
+            f"{metadata.name} has {len(metadata.classes)} classes; label images in colours hold"
+            f" {IGNORED} at most: convert to label images of class numbers, which hold more"
+        )
     colors = told_apart(metadata.colors)
-    write_class_file(metadata, goal.folder, things=False, colors=colors, ignore_label=0)
-    palette = np.array([*colors, IGNORED_COLOR], np.uint8)  # the last is -1
+    write_class_file(metadata, goal.folder, things=False, colors=colors, ignore_label=IGNORED)
+    palette = np.array([*colors, [IGNORED] * 3], np.uint8)  # the last is -1
     return _write(metadata, records, goal, lambda labels: palette[labels])
 
 
