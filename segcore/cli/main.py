@@ -198,10 +198,18 @@ def convert_weights(**given: Any) -> None:
     "--size", type=click.IntRange(1), nargs=2, default=(800, 1216), show_default=True, metavar="H W"
 )
 @click.option("--repeat", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--memory", is_flag=True, help="of the worst images of the data sets, instead")
+@click.option("--num-gpus", type=click.IntRange(1), default=1, help="--memory: of the training")
 @takes_config
-def analyze(**given: Any) -> None:
-    """What a model costs by part: parameters, FLOPs, time."""
-    run("segcore.cli.analyze", needs_config=True, **given)
+def analyze(size: tuple[int, int], repeat: int, memory: bool, num_gpus: int, **given: Any) -> None:
+    """What a model costs by part: parameters, FLOPs, time.
+
+    With --memory: what a training step and an inference take of the images of DATASETS.TRAIN and
+    DATASETS.TEST that need most; status 1 where it is more than there is.
+    """
+    if memory:
+        run("segcore.cli.analyze_memory", needs_config=True, num_gpus=num_gpus, **given)
+    run("segcore.cli.analyze", needs_config=True, size=size, repeat=repeat, **given)
 
 
 @main.command(cls=ManyWords, context_settings=FREE)
