@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup quickstart test lint format bench bench-op clean
+.PHONY: setup quickstart test lint format bench bench-op bench-gpu clean
 
 setup: $(READY)
 
@@ -40,6 +40,9 @@ bench: $(READY)
 
 bench-op: $(READY)
 	$(BIN)/python ops/bench.py
+
+bench-gpu: $(READY)
+	$(BIN)/python tools/bench_gpu.py
 
 clean:
 	rm -rf .venv output

@@ -141,20 +141,20 @@ def hugging_face() -> Any:
     return theirs.Mask2FormerForUniversalSegmentation(config).to(device())
 
 
-def inference(who: str) -> Callable[[], object]:
-    """One 800x1216 image, already at its size: pixels to results."""
-    image = np.random.default_rng(0).integers(0, 256, (800, 1216, 3), dtype=np.uint8)
+def inference(who: str, size: tuple[int, int] = (800, 1216)) -> Callable[[], object]:
+    """One image, already at its size: pixels to results."""
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     if who.startswith("ours"):
         keep_freed_memory()  # as `segcore predict` does
-        opts = ["INPUT.MIN_SIZE_TEST", "0", "TEST.PRECISION", who.removeprefix("ours, ")]
-        opts += ["MODEL.DEVICE", device().type]
+        opts = ["INPUT.MIN_SIZE_TEST", "0", "TEST.PRECISION", who.rpartition(", ")[2]]
+        opts += ["MODEL.DEVICE", device().type, "MODEL.COMPILE", str("compiled" in who)]
         return partial(Predictor(CONFIG, "", opts), image)
-    theirs, pixels = hugging_face().eval(), torch.randn(1, 3, 800, 1216, device=device())
+    theirs, pixels = hugging_face().eval(), torch.randn(1, 3, *size, device=device())
 
     def run() -> None:
         with torch.inference_mode(), mixed(who):
             out = theirs(pixel_values=pixels)
-            F.interpolate(out.masks_queries_logits, (800, 1216), mode="bilinear")
+            F.interpolate(out.masks_queries_logits, size, mode="bilinear")
 
     return run
 
@@ -167,21 +167,24 @@ def targets(size: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return masks, torch.arange(count, device=device())
 
 
-def training(who: str) -> Callable[[], None]:
-    """Forward, losses, backward and AdamW at 512x512 with 10 objects, batch 1."""
-    masks, labels = targets(512, 10)
-    return (our_step if who.startswith("ours") else their_step)(masks, labels, who)
+def training(who: str, size: int = 512, batch: int = 1) -> Callable[[], None]:
+    """Forward, losses, backward and AdamW of square images with 10 objects each."""
+    step = our_step if who.startswith("ours") else their_step
+    return step(*targets(size, 10), batch, who)
 
 
-def our_step(masks: torch.Tensor, labels: torch.Tensor, who: str) -> Callable[[], None]:
+def our_step(masks: torch.Tensor, labels: torch.Tensor, batch: int, who: str) -> Callable[[], None]:
     keep_freed_memory()  # as `segcore train` does
-    cfg = load_config(CONFIG, ["MODEL.WEIGHTS", ""])
+    cfg = load_config(CONFIG, ["MODEL.WEIGHTS", "", "MODEL.COMPILE", str("compiled" in who)])
     task = build_task(cfg, train_metadata(cfg, catalog(cfg)))
     model = task.model.train().to(device())
     optimizer, _ = build_optimizer(cfg, task)
-    images = torch.randint(0, 256, (1, 1, 3, 512, 512), dtype=torch.uint8, device=device())
-    goal = [Targets(labels, masks[:, None], torch.ones_like(labels[:, None], dtype=torch.bool))]
-    sizes, counts = torch.tensor([[[512, 512]]]), torch.tensor([10.0, 10.0], device=device())
+    size, count = masks.shape[-1], float(batch * len(labels))
+    shape = (batch, 1, 3, size, size)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device())
+    present = torch.ones_like(labels[:, None], dtype=torch.bool)
+    goal = [Targets(labels, masks[:, None], present)] * batch
+    sizes, counts = torch.full((batch, 1, 2), size), torch.tensor([count, count], device=device())
 
     def run() -> None:
         with mixed(who):
@@ -193,14 +196,17 @@ def our_step(masks: torch.Tensor, labels: torch.Tensor, who: str) -> Callable[[]
     return run
 
 
-def their_step(masks: torch.Tensor, labels: torch.Tensor, who: str) -> Callable[[], None]:
+def their_step(
+    masks: torch.Tensor, labels: torch.Tensor, batch: int, who: str
+) -> Callable[[], None]:
     theirs = hugging_face().train()
     optimizer = torch.optim.AdamW(theirs.parameters(), 1e-4, fused=True)
-    pixels = torch.randn(1, 3, 512, 512, device=device())
+    pixels = torch.randn(batch, 3, *masks.shape[-2:], device=device())
+    goal = {"mask_labels": [masks.float()] * batch, "class_labels": [labels] * batch}
 
     def run() -> None:
         with mixed(who):
-            out = theirs(pixel_values=pixels, mask_labels=[masks.float()], class_labels=[labels])
+            out = theirs(pixel_values=pixels, **goal)
         out.loss.sum().backward()
         optimizer.step()
         optimizer.zero_grad()
