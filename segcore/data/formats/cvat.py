@@ -52,14 +52,12 @@ def read(source: Source, metadata: Metadata) -> Iterator[Record]:
                 f"{path}: is CVAT for video (it has tracks); export it as CVAT for images 1.1"
             )
         name = image.attributes.get("name", "")
-        record = shapes.attempt(
+        yield from shapes.attempt(
             lambda image=image: _record(image, names, seen, file_of, shapes),
             "image entry",
             path,
             name,
         )
-        if record is not None:
-            yield record
     if not names:
         raise DataError(f"{path}: has no <image>; expected CVAT for images 1.1")
 
@@ -82,14 +80,12 @@ def _record(
     size, parts = check_area((H, W), where), list[Part]()
     file = file_of(name)
     for shape in image.children:
-        part = shapes.attempt(
+        parts += shapes.attempt(
             lambda shape=shape: _part(shape, name, size, shapes),
             "shape",
             shapes.source.annotations,
             name,
         )
-        if part is not None:
-            parts.append(part)
     stem = Path(name).with_suffix("").as_posix()
     number = seen.setdefault(stem, name)  # of a.jpg and a.png one keeps its suffix
     return Record(stem if number == name else name, size, (Frame(file, joined(parts, size)),))

@@ -55,14 +55,12 @@ def read(source: Source, metadata: Metadata) -> Iterator[Record]:
     file_of = ImageFiles(image_folder(source.images), path)
     for i, task in enumerate(_tasks(path)):
         name = str(task.get("id", i)) if isinstance(task, dict) else str(i)
-        record = shapes.attempt(
+        yield from shapes.attempt(
             lambda task=task, name=name: _record(task, f"task {name}", file_of, shapes),
             "task",
             path,
             name,
         )
-        if record is not None:
-            yield record
 
 
 def _tasks(path: Path) -> list[Any]:
@@ -93,11 +91,9 @@ def _record(task: Any, what: str, file_of: ImageFiles, shapes: ToolShapes) -> Re
     size = _size(regions, file, f"{path}: {what}")
     parts = []
     for region in _labelled(regions):
-        part = shapes.attempt(
+        parts += shapes.attempt(
             lambda region=region: _part(region, size, (what, name), shapes), "region", path, name
         )
-        if part is not None:
-            parts.append(part)
     return Record(what.removeprefix("task "), size, (Frame(file, joined(parts, size)),))
 
 

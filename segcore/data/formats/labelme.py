@@ -67,14 +67,12 @@ def read(source: Source, metadata: Metadata) -> Iterator[Record]:
     start = source.annotations if source.annotations.is_dir() else source.annotations.parent
     for file in files:
         name = file.relative_to(start).with_suffix("").as_posix()
-        record = shapes.attempt(
+        yield from shapes.attempt(
             lambda file=file, name=name: _record(file, name, images, shapes),
             "annotation file",
             file,
             name,
         )
-        if record is not None:
-            yield record
 
 
 def _files(path: Path) -> list[Path]:
@@ -101,14 +99,12 @@ def _record(file: Path, name: str, images: ImageFiles, shapes: ToolShapes) -> Re
     size = _size(content, image, file)
     parts = []
     for i, shape in enumerate(typed(content, "shapes", listing, "the file", file)):
-        part = shapes.attempt(
+        parts += shapes.attempt(
             lambda shape=shape, what=f"shape {i}": _part(shape, size, file, what, shapes),
             "shape",
             file,
             name,
         )
-        if part is not None:
-            parts.append(part)
     return Record(name, size, (Frame(image, joined(parts, size)),))
 
 

@@ -42,13 +42,14 @@ class ToolShapes:
     source: Source
     metadata: Metadata
 
-    def attempt(self, read: Callable[[], T], kind: str, path: Path, image: str) -> T | None:
-        """What `read` returns; None where it raises DataError, which is reported."""
+    def attempt(self, read: Callable[[], T | None], kind: str, path: Path, image: str) -> list[T]:
+        """What `read` returns; nothing where that is None, or a DataError, which is reported."""
         try:
-            return read()
+            value = read()
         except DataError as fault:
             self.source.problem(Problem(message=str(fault), path=path, kind=kind, image=image))
-            return None
+            return []
+        return [] if value is None else [value]
 
     def category(self, label: Any, where: str) -> int:
         """The class of a label."""
