@@ -6,10 +6,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from segcore.build.data import data_root
 from segcore.build.refine import write_training_data
+from segcore.cli.progress import progress_of
 from segcore.data.catalog import Catalog
 
 
@@ -28,9 +27,7 @@ def main(
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     sets = Catalog(data_root(), list(catalogs))
     metadata, records = sets.metadata(name), sets.read(name)
-    columns = (TextColumn("cutting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        bar = progress.add_task("", total=None)
+    with progress_of("cutting") as progress:
         patches = write_training_data(
             "bpr",
             output,
@@ -41,7 +38,7 @@ def main(
             count=count,
             iou_threshold=iou_threshold,
             size=size,
-            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+            progress=progress,
         )
     print(f"{patches} patches in {output}; train on them with")
     print(f"  DATASETS.TRAIN '[\"maskrefine.patch_store:FORMAT={output}\"]'")

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from segcore.build.data import data_root
 from segcore.build.refine import refine_files
+from segcore.cli.progress import progress_of
 from segcore.data.catalog import Catalog
 from segcore.data.store import Records
 from segcore.engine.device import choose_device
@@ -35,9 +34,7 @@ def main(
     """Refine what is not done yet."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     keep_freed_memory()
-    columns = (TextColumn("refining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        bar = progress.add_task("", total=None)
+    with progress_of("refining") as progress:
         done = refine_files(
             "bpr",
             weights,
@@ -50,7 +47,7 @@ def main(
             batch_size=batch_size,
             precision=DTYPES[choose_precision(precision, device, "--precision")],
             keep_missing=keep_missing,
-            progress=lambda count, total: progress.update(bar, completed=count, total=total),
+            progress=progress,
         )
     if done.before:
         print(f"{done.before} images were done already")
