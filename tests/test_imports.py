@@ -58,6 +58,7 @@ DOORS = {  # third parties, and the only places that may import them
     "pycocotools": ("segcore/masks.py", "segcore/evaluation/"),
     "timm": ("segcore/nn/backbones.py",),
     "torchvision": ("maskrefine/regions.py", "tools/bench_detector.py"),  # the latter beside ours
+    "trackeval": ("segcore/evaluation/track_identity.py",),
     "vernier": ("segcore/evaluation/",),
 }
 READS_CONFIG = ("segcore/build/", "segcore/cli/", "segcore/config.py", "segcore/predict.py")

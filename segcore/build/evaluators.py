@@ -18,6 +18,7 @@ from segcore.evaluation.entity import EntityEvaluator
 from segcore.evaluation.instance import InstanceEvaluator
 from segcore.evaluation.panoptic import PanopticEvaluator
 from segcore.evaluation.semantic import SemanticEvaluator
+from segcore.evaluation.track_identity import TrackIdentityEvaluator
 from segcore.evaluation.tracks import TrackEvaluator
 from segcore.import_path import import_from
 from segcore.structures import Metadata
@@ -36,11 +37,12 @@ EVALUATORS: dict[str, EvaluatorFactory] = {
     "entity": lambda metadata, **_: EntityEvaluator(metadata),
     "tracks": TrackEvaluator,
     "track_boundary": TrackEvaluator,
+    "hota": lambda metadata, **_: TrackIdentityEvaluator(metadata),
 }
 # what a model must make for them, where that is called otherwise
 NEEDS: dict[str, str] = {
     **dict.fromkeys(("boundary", "lvis", "cityscapes", "contour"), "instance"),
-    "track_boundary": "tracks",
+    **dict.fromkeys(("track_boundary", "hota"), "tracks"),
 }
 
 

@@ -43,8 +43,8 @@ class TrackEvaluator:
         tracks = result.tracks
         assert tracks is not None
         labels, scores = tracks.labels.numpy(), tracks.scores.numpy().astype(np.float64)
-        _check(tracks.masks, record)
-        true, truth_labels, truth_areas, crowd = _truth(record)
+        check_tracks(tracks.masks, record)
+        true, truth_labels, truth_areas, crowd = true_tracks(record)
         alike = labels[:, None] == truth_labels[None]  # (N, G)
         ious = {"tracks": track_ious(tracks.masks, true, alike)}
         if "track_boundary" in self.kinds:
@@ -98,7 +98,7 @@ def track_ious(
     return np.where(wanted, shared / np.maximum(union, 1), 0.0)
 
 
-def _truth(record: Record) -> tuple[list[list[Rle]], np.ndarray, np.ndarray, np.ndarray]:
+def true_tracks(record: Record) -> tuple[list[list[Rle]], np.ndarray, np.ndarray, np.ndarray]:
     """True tracks, their classes, mean areas (as the file says) and whether they are crowds: G."""
     empty = masks.encode(np.zeros((1, *record.size), bool))[0]
     tracks: dict[int | None, list[Rle]] = {}
@@ -142,7 +142,8 @@ def _edge(rle: Rle, reach: int) -> Rle:
     return masks.encode(mask[None])[0]
 
 
-def _check(tracks: Sequence[Sequence[Rle]], record: Record) -> None:
+def check_tracks(tracks: Sequence[Sequence[Rle]], record: Record) -> None:
+    """DataError unless each has a mask of the record's size for each of its frames."""
     frames, size = len(record.frames), list(record.size)
     for track in tracks:
         if len(track) != frames or any(list(rle["size"]) != size for rle in track):
