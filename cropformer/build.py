@@ -97,7 +97,7 @@ def build_crops(cfg: Config, metadata: Metadata) -> Task:
     )
     return Task(
         model=model,
-        losses=partial(_agnostic, partial(_both_passes, build_criterion(cfg))),
+        losses=crop_losses(build_criterion(cfg)),
         postprocess=EntityPostProcess(),
         views=build_views(cfg, metadata),
         renames=weights.to_ours,
@@ -126,6 +126,11 @@ def build_views(cfg: Config, metadata: Metadata) -> CropViews:
         num_test=entity.CROP_SAMPLE_NUM_TEST,
         flip=flips(cfg),
     )
+
+
+def crop_losses(criterion: Criterion) -> Losses:
+    """Of both passes, as a Task has them."""
+    return partial(_agnostic, partial(_both_passes, criterion))
 
 
 def _agnostic(

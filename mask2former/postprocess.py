@@ -17,7 +17,7 @@ from torch import Tensor
 from mask2former.semantic import Scores, class_map, class_scores, late_scores
 from segcore import masks as mask_io
 from segcore.contracts import AugmentedOutputs
-from segcore.nn.resize import Upsampler, budget
+from segcore.nn.resize import Pieces, Upsampler
 from segcore.pinned import download, upload
 from segcore.structures import (
     Batch,
@@ -29,8 +29,6 @@ from segcore.structures import (
     Rle,
     Tracks,
 )
-
-DOWNLOAD = 1 << 28  # bytes of masks that wait on a GPU for a common copy to the host
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +43,7 @@ class PostProcess:
         late_resize: semantic maps are made at the input size and resized afterwards; published
             semantic-only models are evaluated so.
         video: instances are tracks, even in a clip of one frame.
+        pieces: that masks are upsampled in; None: as suits the device.
     """
 
     is_thing: tuple[bool, ...]
@@ -56,6 +55,7 @@ class PostProcess:
     max_instances: int = 100
     late_resize: bool = False
     video: bool = False
+    pieces: Pieces | None = None
 
     @torch.inference_mode()
     def __call__(self, outputs: Outputs, batch: Batch) -> list[Result]:
@@ -64,7 +64,7 @@ class PostProcess:
         canvas = (batch.images.shape[-2], batch.images.shape[-1])
         results = []
         for i, (sizes, record) in enumerate(zip(batch.sizes.tolist(), batch.records, strict=True)):
-            views = [Upsampler(canvas, (h, w), record.size) for h, w in sizes]
+            views = [Upsampler(canvas, (h, w), record.size, self.pieces) for h, w in sizes]
             probs, masks = answer.logits[i].float().softmax(-1), answer.masks[i].float()
             queries = None if outputs.queries is None else outputs.queries[i]
             results.append(self._one(probs, masks, views, queries))
@@ -77,9 +77,8 @@ class PostProcess:
         for version in augmented:
             batch, answer = version.batch, version.outputs.layers[-1]
             h, w = batch.sizes[0, 0].tolist()
-            up = Upsampler(
-                (batch.images.shape[-2], batch.images.shape[-1]), (h, w), batch.records[0].size
-            )
+            canvas = (batch.images.shape[-2], batch.images.shape[-1])
+            up = Upsampler(canvas, (h, w), batch.records[0].size, self.pieces)
             probs, masks = answer.logits[0].float().softmax(-1), answer.masks[0, :, 0].float()
             scores.append((self._scores(probs, masks, up), version.mirrored))
         return Result(semantic=class_map(scores))
@@ -195,8 +194,8 @@ def _encode(masks: Tensor, up: Upsampler) -> list[tuple[Rle, float]]:
     H, W = up.size
     encoded: list[tuple[Rle, float]] = []
     made: list[tuple[Tensor, Tensor]] = []  # pixels and sums of parts that are not encoded yet
-    # alone on a CPU, where a mask's box is small; elsewhere launches cost more than pixels
-    together = 1 if masks.device.type == "cpu" else max(1, budget(masks) // (H * W))
+    pieces = up.pieces_on(masks.device)
+    together = 1 if pieces.alone else max(1, pieces.values // (H * W))
     for columns in up.parts(masks / 2, together, positive=True):
         count, rows = len(columns.tall), slice(*columns.rows)
         inside = torch.zeros(count, W, H, dtype=torch.bool, device=masks.device)
@@ -207,7 +206,7 @@ def _encode(masks: Tensor, up: Upsampler) -> list[tuple[Rle, float]]:
             # sigmoid(x) = (1 + tanh(x / 2)) / 2, and outside tanh is cut to 0
             total += half.clamp_(min=0).tanh_().sum((1, 2))
         made.append((inside, total))
-        if masks.device.type == "cpu" or sum(x.numel() for x, _ in made) > DOWNLOAD:
+        if sum(x.numel() for x, _ in made) > pieces.waiting:
             encoded += _rles(made)
             made = []
     return encoded + _rles(made)

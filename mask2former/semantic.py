@@ -62,7 +62,7 @@ def class_scores(probs: Tensor, masks: Tensor, up: Upsampler) -> Scores:
 def late_scores(probs: Tensor, masks: Tensor, up: Upsampler) -> Scores:
     """The same, summed at the input size and resized afterwards."""
     classes = probs[:, :-1].T  # (K, Q)
-    columns = Upsampler(up.canvas, up.inside, up.inside).columns(masks)
+    columns = Upsampler(up.canvas, up.inside, up.inside, up.pieces).columns(masks)
     (rows, width), (height, out_width) = up.inside, up.size
     across = AxisResize.of(width, width, width, out_width, masks.device)
 
@@ -71,4 +71,5 @@ def late_scores(probs: Tensor, masks: Tensor, up: Upsampler) -> Scores:
         scores = (classes @ inside.flatten(1)).unflatten(1, inside.shape[1:])
         return across(F.interpolate(scores, height, mode="linear"), low, high)
 
-    return Scores(at, list(across.bands(max(classes.shape) * max(rows, height))))
+    column = max(classes.shape) * max(rows, height)
+    return Scores(at, list(across.bands(column, up.pieces_on(masks.device))))

@@ -20,11 +20,29 @@ from torch.nn import functional as F
 from segcore.pinned import download, upload
 from segcore.structures import Size
 
-BUDGET = 1 << 21  # values of one band: what a CPU's cache holds
-DEVICE_BUDGET = 1 << 25  # elsewhere fewer, larger bands are faster
-# thinner bands would waste the matrix product, wider ones multiply with zeros, of which a band of
-# `across` has the more the wider it is; elsewhere than on a CPU launches cost more than zeros
-MIN_COLUMNS, MAX_COLUMNS = 8, 64
+MIN_COLUMNS = 8  # thinner bands would waste the matrix product
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pieces:
+    """How much of the result is made at a time.
+
+    Args:
+        values: of one band.
+        columns: of one band, at most: `across` has the more zeros the wider it is.
+        alone: masks go one by one, each in a small box of its own.
+        waiting: bytes of masks that wait for a common copy to the host.
+    """
+
+    values: int
+    columns: int
+    alone: bool
+    waiting: int
+
+
+SMALL = Pieces(values=1 << 21, columns=64, alone=True, waiting=0)  # a CPU's cache holds them
+# launches cost a GPU more than zeros and pixels
+LARGE = Pieces(values=1 << 25, columns=1 << 30, alone=False, waiting=1 << 28)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +53,17 @@ class Upsampler:
         canvas: padded input size.
         inside: input size without padding.
         size: output size.
+        pieces: None: as suits the masks' device.
     """
 
     canvas: Size
     inside: Size
     size: Size
+    pieces: Pieces | None = None
+
+    def pieces_on(self, device: torch.device) -> Pieces:
+        """Those asked for, or the device's."""
+        return self.pieces or (SMALL if device.type == "cpu" else LARGE)
 
     def columns(self, maps: Tensor) -> Columns:
         """(N, h, w) -> its columns at the output size, made when asked for."""
@@ -55,6 +79,7 @@ class Upsampler:
         down = AxisResize.of(h, self.canvas[0], self.inside[0], self.size[0], maps.device)
         across = AxisResize.of(w, self.canvas[1], self.inside[1], self.size[1], maps.device)
         marked = marked_cells(maps) if positive else None
+        pieces = self.pieces_on(maps.device)
         for first in range(0, max(1, len(maps)), count):
             these = slice(first, first + count)
             rows, columns = (0, self.size[0]), (0, self.size[1])
@@ -66,7 +91,7 @@ class Upsampler:
             begin, end = down.reads(*rows)
             part = maps[these, begin:end].transpose(1, 2)
             tall = part @ down.weights[begin:end, slice(*rows)]
-            yield Columns(tall, across, rows, columns)
+            yield Columns(tall, across, rows, columns, pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +125,11 @@ class AxisResize:
         begin, end = self.reads(low, high)
         return self.weights[begin:end, low:high].T @ cells
 
-    def bands(self, column: int, low: int = 0, high: int = -1) -> Iterator[tuple[int, int]]:
-        """Ranges of output columns, when each takes `column` values; they stay within budget."""
-        step = max(MIN_COLUMNS, budget(self.weights) // max(1, column))
-        if self.weights.device.type == "cpu":
-            step = min(step, MAX_COLUMNS)
+    def bands(
+        self, column: int, pieces: Pieces, low: int = 0, high: int = -1
+    ) -> Iterator[tuple[int, int]]:
+        """Ranges of output columns, when each takes `column` values; they stay within `pieces`."""
+        step = min(pieces.columns, max(MIN_COLUMNS, pieces.values // max(1, column)))
         high = self.weights.shape[1] if high < 0 else high
         return ((x, min(x + step, high)) for x in range(low, high, step))
 
@@ -117,6 +142,7 @@ class Columns:
     across: AxisResize
     rows: tuple[int, int]  # output rows that `tall` has
     columns: tuple[int, int]  # output columns that matter
+    pieces: Pieces
 
     def __call__(self, low: int, high: int) -> Tensor:
         """Columns low..high-1 of all maps: (N, high - low, rows)."""
@@ -125,12 +151,8 @@ class Columns:
 
     def bands(self, count: int | None = None) -> Iterator[tuple[int, int]]:
         """Column ranges of bounded size, when `count` maps (by default N) are held at a time."""
-        return self.across.bands((count or len(self.tall)) * self.tall.shape[2], *self.columns)
-
-
-def budget(like: Tensor) -> int:
-    """How many values one band should hold on this tensor's device."""
-    return BUDGET if like.device.type == "cpu" else DEVICE_BUDGET
+        column = (count or len(self.tall)) * self.tall.shape[2]
+        return self.across.bands(column, self.pieces, *self.columns)
 
 
 def marked_cells(maps: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Post-processing against the published formulas, written out plainly at full size."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def smooth(*shape, seed):
 @pytest.fixture(params=[(53, 71), (20, 33), (24, 40)])
 def case(request, monkeypatch):
     """Logits of a view of 24x40 on a 32x64 canvas, for three output sizes; bands are thin."""
-    monkeypatch.setattr(resize, "BUDGET", 2000)
+    monkeypatch.setattr(resize, "SMALL", replace(resize.SMALL, values=2000))
     logits = 3 * torch.randn(1, Q, K + 1, generator=torch.Generator().manual_seed(1))
     masks = smooth(1, Q, 8, 16, seed=2)
     return logits, masks, request.param

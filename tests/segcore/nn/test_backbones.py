@@ -7,7 +7,13 @@ import torch
 from torch import nn
 
 from segcore.errors import ConfigError
-from segcore.nn.backbones import FrozenBatchNorm2d, ResNet, TimmBackbone, conv_norm
+from segcore.nn.backbones import (
+    FrozenBatchNorm2d,
+    ResNet,
+    SyncBatchNorm2d,
+    TimmBackbone,
+    conv_norm,
+)
 from segcore.nn.hornet import HorNet
 from segcore.nn.swin import Swin
 
@@ -56,6 +62,19 @@ def test_folding_has_the_same_gradients(norm):
     ]
     for ours, theirs in zip(*pairs, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_synchronised_norm_of_one_gpu_equals_the_plain_one_of_the_cpu(training):
+    norm = shaken(SyncBatchNorm2d(3)).train(training)
+    other = copy.deepcopy(norm)
+    pairs = []
+    for forward in (norm, lambda x: nn.SyncBatchNorm.forward(other, x)):  # a GPU's way
+        x = IMAGES.clone().requires_grad_()
+        y = forward(x)
+        pairs.append((y, *torch.autograd.grad(y.square().sum(), x)))
+    torch.testing.assert_close(*pairs)
+    torch.testing.assert_close(other.state_dict(), norm.state_dict())
 
 
 def test_strides_channels_and_what_trains():
