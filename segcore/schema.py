@@ -158,6 +158,12 @@ class Amp:
 
 
 @dataclass
+class EarlyStopping:
+    PATIENCE: int = number(0, low=0)  # evaluations without improvement that end it; 0: none do
+    MIN_DELTA: float = number(0.0, low=0)  # of the metric, in percent, to be an improvement
+
+
+@dataclass
 class Solver:
     IGNORED: ClassVar[str] = """
         BIAS_LR_FACTOR LR_SCHEDULER NESTEROV REFERENCE_WORLD_SIZE WEIGHT_DECAY_BIAS NUM_DECAYS
@@ -186,6 +192,7 @@ class Solver:
     CHECKPOINT_PERIOD: int = number(5000, low=0)
     CLIP_GRADIENTS: ClipGradients = field(default_factory=ClipGradients)
     AMP: Amp = field(default_factory=Amp)
+    EARLY_STOPPING: EarlyStopping = field(default_factory=EarlyStopping)
 
 
 @dataclass
@@ -212,6 +219,9 @@ class Test:
     IGNORED: ClassVar[str] = "EXPECTED_RESULTS KEYPOINT_OKS_SIGMAS PRECISE_BN"
 
     EVAL_PERIOD: int = number(5000, low=0)
+    # by which model_best.pth is chosen, the more the better: a metric's name, of several test sets
+    # the first that has it, or <set>/<metric>; auto: APe, PQ, AP or mIoU; "": none is kept
+    BEST_METRIC: str = "auto"
     DETECTIONS_PER_IMAGE: int = number(100, low=1)
     BATCH_SIZE: int = number(1, low=1)
     # of a model for video: frames that it sees together, 0: all of a video, as published; and how

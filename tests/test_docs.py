@@ -26,6 +26,7 @@ def test_the_plan_of_the_house_names_files_that_exist():
         "README.md",
         "docs/architecture.md",
         "docs/refiners.md",
+        "docs/training.md",
         "docs/video.md",
         "docs/doctor.md",
         "docs/formats.md",

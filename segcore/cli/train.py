@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from segcore.build import data, evaluators, solver
+from segcore.build.best import build_best
 from segcore.build.task import build_task
 from segcore.cli.evaluate import evaluate_all
 from segcore.cli.launched import alone_in_output, launched
 from segcore.config import Config, save_config, to_dict
 from segcore.contracts import Task
 from segcore.data.catalog import Catalog
+from segcore.engine.best import WEIGHTS
 from segcore.engine.checkpoint import Checkpoints
 from segcore.engine.launch import Fabric
 from segcore.engine.log import RunLog
@@ -54,7 +56,7 @@ def train(cfg: Config, fabric: Fabric, seed: int, *, resume: bool) -> int:
     done = fit(cfg, run, batches, catalog)
     if run.trainer.log:
         run.trainer.log.close()
-        log_next_command(Path(cfg.OUTPUT_DIR), run.trainer.iteration, done, task.makes)
+        log_next_command(Path(cfg.OUTPUT_DIR), run, done)
     return 0 if done or not run.trainer.log else 128 + (run.trainer.signals.caught or 15)
 
 
@@ -71,7 +73,8 @@ def build_run(cfg: Config, task: Task, trained: Metadata, fabric: Fabric) -> Run
         log=run_log,
         folder=folder,
     )
-    return Run(task, trainer, fabric, Checkpoints(folder), {"metadata": trained.to_dict()})
+    about = {"metadata": trained.to_dict()}
+    return Run(task, trainer, fabric, Checkpoints(folder), about, build_best(cfg))
 
 
 def seed_of_run(cfg: Config, stored: dict[str, Any] | None, drawn: int) -> int:
@@ -93,7 +96,7 @@ def record_config(cfg: Config, run: Run) -> None:
 
 def fit(cfg: Config, run: Run, batches: Iterator[Batch], catalog: Catalog) -> bool:
     """All iterations, checkpoints and evaluations; False where a signal ended them before."""
-    trainer = run.trainer
+    trainer, period = run.trainer, cfg.TEST.EVAL_PERIOD
 
     def evaluate(iteration: int) -> None:
         if cfg.DATASETS.TEST:
@@ -102,9 +105,12 @@ def fit(cfg: Config, run: Run, batches: Iterator[Batch], catalog: Catalog) -> bo
         metrics = evaluate_all(cfg, run.task, catalog, run.fabric, stop=lambda: bool(stop.caught))
         if trainer.log and metrics:
             trainer.log.write({"iteration": iteration} | metrics, iteration)
+        run.record({} if stop.caught else metrics)
 
-    every = [(cfg.SOLVER.CHECKPOINT_PERIOD, run.save), (cfg.TEST.EVAL_PERIOD, evaluate)]
+    every = [(cfg.SOLVER.CHECKPOINT_PERIOD, run.save), (period, evaluate)]
     try:
+        if 0 < trainer.iteration < cfg.SOLVER.MAX_ITER and run.missed_evaluation(period):
+            evaluate(trainer.iteration)
         done = trainer.fit(batches, cfg.SOLVER.MAX_ITER, every)
     except (ConfigError, DataError, OSError):
         if trainer.can_save:
@@ -114,15 +120,24 @@ def fit(cfg: Config, run: Run, batches: Iterator[Batch], catalog: Catalog) -> bo
     except RuntimeError:  # a GPU's memory is full, or another process is gone
         run.save_alone()
         raise
+    if trainer.ended:
+        logger.info("ended at iteration %d: %s", trainer.iteration, trainer.ended)
     run.save_as("model_final" if done else f"model_{max(trainer.iteration - 1, 0):07d}")
-    if done:
+    if done and not trainer.ended:  # else it was evaluated just now
         evaluate(trainer.iteration)
     return done
 
 
-def log_next_command(folder: Path, iteration: int, done: bool, makes: Sequence[str]) -> None:
+def log_next_command(folder: Path, run: Run, done: bool) -> None:
     """The command to type now."""
+    iteration, makes, best = run.trainer.iteration, run.task.makes, run.best.best
     final, config = f"{folder}/model_final.pth", f"{folder}/config.yaml"
+    if done and best:
+        final = f"{folder}/{WEIGHTS}.pth"
+        logger.info(
+            "the best is of iteration %d, %s %.2f: %s",
+            best["iteration"], best["metric"], best["value"], final,
+        )  # fmt: skip
     if done and "patch" in makes:
         logger.info(
             "done: %s; refine masks with it\n  segcore refine --weights %s --predictions"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from segcore.engine import best
 from segcore.engine.checkpoint_reader import read_checkpoint
 from segcore.engine.save_atomic import save_atomic
 from segcore.errors import WeightsError
@@ -73,12 +74,17 @@ class Checkpoints:
         for old in self._until(name)[: -self.keep]:
             old.unlink(missing_ok=True)
 
+    def save_best(self, content: dict[str, Any]) -> None:
+        """Write model_best.pth, which no resume reads; the old one stays where that fails."""
+        save_atomic(content, self.folder / f"{best.WEIGHTS}.pth")
+
     def set_aside(self) -> None:
         """For a new run: what an earlier one left goes to `earlier-1`, or --resume would mix them.
 
         Nothing is deleted: it may have been the wrong folder, or --resume may have been forgotten.
         """
-        left = [*sorted(self.folder.glob("model_*.pth")), *self.folder.glob("last_checkpoint")]
+        names = ("model_*.pth", "last_checkpoint", best.FILE)
+        left = [file for name in names for file in sorted(self.folder.glob(name))]
         if not left:
             return
         number = next(n for n in count(1) if not (self.folder / f"earlier-{n}").exists())

@@ -13,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from segcore.contracts import Task
+from segcore.engine.best import Best, joined
 from segcore.engine.checkpoint import Checkpoints, restore_rng, rng_state
 from segcore.engine.fit_tensors import plain_names
 from segcore.engine.launch import rescue_by
@@ -33,6 +34,7 @@ class Run:
 
     Args:
         about: what else a checkpoint carries, as plain values: config, metadata.
+        best: of its evaluations; None: they are not compared.
     """
 
     def __init__(
@@ -42,9 +44,11 @@ class Run:
         fabric: Fabric,
         checkpoints: Checkpoints,
         about: dict[str, Any],
+        best: Best | None = None,
     ) -> None:
         self.task, self.trainer, self.fabric = task, trainer, fabric
         self.checkpoints, self.about = checkpoints, about
+        self.best = best or Best("")
         self.saved = 0  # iteration of the last checkpoint, written or tried: alike on all ranks
         self._writing = threading.Lock()
         rescue_by(partial(self.save_alone, stuck=True), fabric)
@@ -85,6 +89,43 @@ class Run:
         if problem:
             raise problem
 
+    def record(self, metrics: Mapping[str, float]) -> None:
+        """What an evaluation of this iteration says; the weights in the model, if they are best.
+
+        A full disk is logged, and the old best stays. Training ends where there has been enough.
+
+        Args:
+            metrics: on rank 0; {}: it was left, or nothing was measured.
+        """
+        best = self.best
+        if self.fabric.is_global_zero and metrics and best.metric:
+            if best.add(metrics, self.trainer.iteration):
+                self._save_best()
+            logger.info("%s", best.line())
+            best.write(self.checkpoints.folder)
+        best.evaluations = of_all_ranks(best.evaluations, self.fabric)[0]
+        self.trainer.ended = best.enough()
+
+    def missed_evaluation(self, period: int) -> bool:
+        """Whether the run was killed while this iteration, one of every `period`, was evaluated."""
+        due = bool(period) and self.trainer.iteration % period == 0
+        return due and bool(self.best.metric) and not self.best.has(self.trainer.iteration)
+
+    def _save_best(self) -> None:
+        evaluation = {k: v for k, v in self.best.evaluations[-1].items() if k != "saved"}
+        content = {
+            "model": self.task.official(self.task.model.state_dict()),
+            "iteration": self.trainer.iteration,
+            "evaluation": evaluation,
+            "version": VERSION,
+        }
+        try:
+            self.checkpoints.save_best(content | self.about)
+        except OSError as error:
+            logger.error("%s; training goes on, and the old best stays", error)
+        else:
+            self.best.saved()
+
     def save_alone(self, *, stuck: bool = False) -> None:
         """On rank 0, of the steps that are done, where other ranks are lost or wait for this one.
 
@@ -120,6 +161,8 @@ class Run:
             "device": self.fabric.device.type,
             "version": VERSION,
         }
+        if self.best.evaluations:
+            content["evaluations"] = self.best.evaluations
         self.checkpoints.save(content | self.about, name)
 
     def resume(self) -> dict[str, Any] | None:
@@ -142,6 +185,8 @@ class Run:
         self.trainer.restore(content["trainer"])
         self._restore_rng(content["rng"], content.get("device", self.fabric.device.type))
         self.saved = self.trainer.iteration
+        self.best.evaluations = content["evaluations"]
+        self.trainer.ended = self.best.enough()
         logger.info("resumed at iteration %d", self.trainer.iteration)
         return {"iteration": self.saved, "config": content.get("config") or {}}
 
@@ -175,6 +220,9 @@ class Run:
                 f"{self.checkpoints.folder}: the last checkpoint lacks {sorted(missing)}: it cannot"
                 " be resumed; start from its weights with MODEL.WEIGHTS instead"
             )
+        if content:
+            stored = content.get("evaluations", [])
+            content["evaluations"] = joined(stored, self.checkpoints.folder, content["iteration"])
         return content
 
     def _restore_rng(self, states: list[dict[str, Any]], kind: str) -> None:

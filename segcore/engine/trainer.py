@@ -53,6 +53,7 @@ class Trainer:
         self.model, self.optimizer = fabric.setup(task.model, optimizer)
         self.clipping, self.log = clipping, log
         self.iteration = 0  # steps done, or handed to the GPU
+        self.ended = ""  # why it needs no more steps, where an action says so; alike on all ranks
         self._stepped: tuple[int, torch.cuda.Event] | None = None  # the last one, on the GPU
         self.signals = StopSignals()
         self.feed = Feed(accumulate, fabric)
@@ -60,14 +61,14 @@ class Trainer:
         self.readout = Readout(fabric, log, folder, fail=self.feed.fail)
 
     def fit(self, batches: Iterator[Batch], stop: int, every: list[Action]) -> bool:
-        """Train up to iteration `stop`; False where a signal ended it before.
+        """Train up to iteration `stop`, or until `ended`; False where a signal came before.
 
         Raises the DataError of any rank's batches, and the NonFiniteError of any rank's losses, on
         all of them, with `iteration` steps done.
         """
         self.model.train()
         with self.signals:
-            while self.iteration < stop and not self._stop_asked():
+            while self.iteration < stop and not self.ended and not self._stop_asked():
                 rate = self._set_rate()
                 begun = time.perf_counter()
                 parts = self._take(batches)
@@ -89,7 +90,7 @@ class Trainer:
                     self._act(every)
             self.readout.read()
         self.feed.raise_together()
-        return self.iteration >= stop
+        return self.iteration >= stop or bool(self.ended)
 
     def step(self, batches: list[Batch]) -> dict[str, Tensor]:
         """One optimizer step. An accumulated batch counts as one more rank would."""

@@ -6,36 +6,26 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
 from tiny import make_dataset
+from tiny_runs import (
+    CONFIG,
+    ENVIRONMENT,
+    ROOT,
+    SHORT,
+    assert_same_weights,
+    options,
+    start,
+    train_net,
+    wait_for,
+)
 
 from segcore.cli import train
 from segcore.config import load_config
 from segcore.errors import UserError
 from segcore.predict import Predictor
-
-ROOT = Path(__file__).resolve().parents[2]
-CONFIG = str(ROOT / "configs/tiny/panoptic_tiny.yaml")
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
-
-
-def options(folder, *more):
-    catalog = folder.parent / "data" / "tiny.yaml"
-    return ["OUTPUT_DIR", str(folder), "DATASETS.CATALOGS", f"[{catalog}]", *more]
-
-
-def train_net(folder, *more, flags=(), check=True):
-    command = [sys.executable, "train_net.py", "--config-file", CONFIG, *flags]
-    done = subprocess.run(
-        [*command, *options(folder, *more)],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -71,36 +61,6 @@ def test_overfits_evaluates_and_draws(home):
     result = Predictor(CONFIG, weights)([home / "data/images/00.png"])[0]
     assert result.panoptic.map.shape == (72, 64)
     assert len(Predictor(CONFIG, weights).outputs([home / "data/images/00.png"]).layers) == 3
-
-
-SHORT = (
-    *("SOLVER.MAX_ITER", "12", "DATASETS.TEST", "[]", "SEED", "3", "SOLVER.BASE_LR", "1e-4"),
-    *("MODEL.DEVICE", "cpu"),  # where runs are equal bit for bit
-)
-
-
-def start(folder, *more, flags=()):
-    command = [sys.executable, "train_net.py", "--config-file", CONFIG, *flags]
-    return subprocess.Popen(
-        [*command, *options(folder, *more)],
-        cwd=ROOT, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-
-
-def wait_for(folder, pattern, process):
-    for _ in range(1200):
-        if list(folder.glob(pattern)):
-            return
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    pytest.fail(f"{folder} never had {pattern}")
-
-
-def assert_same_weights(one, other):
-    states = [torch.load(f / "model_final.pth", weights_only=True)["model"] for f in (one, other)]
-    assert states[0].keys() == states[1].keys()
-    for key, value in states[0].items():
-        assert torch.equal(value, states[1][key]), key
 
 
 @pytest.mark.slow
