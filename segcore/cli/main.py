@@ -51,13 +51,15 @@ def evaluate(**given: Any) -> None:
 @click.option("--catalogs", type=FILE, multiple=True, help="more catalogue files")
 @click.option("--output", type=FILE, help="a JSON file for the numbers")
 def measure(**given: Any) -> None:
-    """Measure predictions of instances in files.
+    """Measure predictions in files: instances of images, or tracks of videos.
 
     PREDICTIONS is a COCO results JSON (list of masks), or a folder in the form of Cityscapes'
-    scripts. DATA_SET is a name of the catalogue, or a path as DATASETS.TEST takes it:
+    scripts; for a data set of videos the results.json that YouTube-VIS's servers take. DATA_SET is
+    a name of the catalogue, or a path as DATASETS.TEST takes it:
 
     \b
     segcore measure coco_instances_results.json lvis_v0.5_val_cocofied
+    segcore measure results.json my/val.json --evaluators tracks hota
     segcore measure refined/ cityscapes_fine_instance_seg_val --evaluators cityscapes contour
     """
     run("segcore.cli.measure", **given)

@@ -1,10 +1,11 @@
-"""Measure predictions of instances that lie in files, whoever made them."""
+"""Measure predictions that lie in files, whoever made them: instances of images, or tracks."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from rich.progress import track
 
 from segcore import masks
 from segcore.build.data import data_root
-from segcore.build.evaluators import NEEDS, evaluators_of
+from segcore.build.evaluators import EVALUATORS, NEEDS, evaluators_of
 from segcore.data.catalog import Catalog
 from segcore.data.formats.coco_file import class_of, unknown_category
 from segcore.data.store import Records
@@ -22,9 +23,15 @@ from segcore.evaluation.table import format_table
 from segcore.evaluation.writers import write_json
 from segcore.predictions.image_predictions import ImagePredictions, Predictions
 from segcore.predictions.read import read_predictions
+from segcore.predictions.track_results import TrackPredictions, read_track_results
 from segcore.structures import Instances, Metadata, Record, Result
 
 logger = logging.getLogger(__name__)
+
+KINDS = {  # what predictions in files are, and evaluators of those
+    "instance": ("instances", "instance boundary"),
+    "tracks": ("tracks", "tracks hota"),
+}
 
 
 def main(
@@ -39,26 +46,30 @@ def main(
 
     Args:
         name: of the data set.
-        evaluators: of its own metrics, or others; none: its own, as far as they are of instances.
+        evaluators: of its own metrics, or others; none: its own, as far as they are of instances;
+            of a data set of videos, of tracks.
         output: a JSON file for the numbers.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     catalog = Catalog(data_root(), list(catalogs))
-    metadata = catalog.metadata(name)
-    wanted = evaluators or [k for k in metadata.evaluators if NEEDS.get(k, k) == "instance"]
-    if not wanted:
-        raise ConfigError(
-            f"{name} is evaluated by {', '.join(metadata.evaluators) or 'nothing'}; predictions in"
-            " files are instances: name evaluators of those (--evaluators instance boundary)"
-        )
-    metadata = replace(metadata, evaluators=tuple(dict.fromkeys(wanted)))
-    made = evaluators_of(("instance",), catalog, metadata)
-    found = read_predictions(predictions)
+    if not catalog.annotated(name):
+        raise DataError(f"{name} has no annotations: there is nothing to measure predictions by")
+    videos = "tracks" in catalog.entry(name).format.evaluators
+    makes = "tracks" if videos else "instance"
+    metadata = _wanted(catalog.metadata(name), evaluators, makes)
+    made = evaluators_of((makes,), catalog, metadata)
+    if videos:
+        tracks = read_track_results(predictions)
+        listed = set(tracks.videos)
+        result_of = partial(_video_result, tracks, metadata)
+    else:
+        images = read_predictions(predictions)
+        listed = set(images.images)
+        result_of = partial(_image_result, images, listed, metadata)
     records = catalog.read(name)
-    listed = _listed(found, records, name)
+    _check_listed(listed, records, predictions, name, "videos" if videos else "images")
     for record in track(records, "measuring", console=Console(stderr=True)):
-        predicted = found.read(record.id) if record.id in listed else None
-        result = Result(instances=instances_of(predicted, record, metadata))
+        result = result_of(record)
         for evaluator in made:
             evaluator.update(result, record)
     metrics: dict[str, float] = {}
@@ -70,24 +81,50 @@ def main(
     return 0
 
 
-def _listed(found: Predictions, records: Records, name: str) -> set[int | str]:
-    """Images that have predictions; others of the file are left out, and that is said."""
-    listed, known = set(found.images), {record.id for record in records}
+def _wanted(metadata: Metadata, evaluators: Sequence[str], makes: str) -> Metadata:
+    """With the evaluators that were asked for, or its own as far as they are of what is there."""
+    wanted = evaluators or [k for k in metadata.evaluators if NEEDS.get(k, k) == makes]
+    if not wanted or any(NEEDS.get(k, k) != makes for k in wanted if k in EVALUATORS):
+        kind, example = KINDS[makes]
+        asked = ", ".join(evaluators or metadata.evaluators) or "nothing"
+        raise ConfigError(
+            f"{metadata.name} is evaluated by {asked};"
+            f" predictions in files are {kind}: name evaluators of those (--evaluators {example})"
+        )
+    return replace(metadata, evaluators=tuple(dict.fromkeys(wanted)))
+
+
+def _check_listed(
+    listed: set[int | str], records: Records, path: Path, name: str, kind: str
+) -> None:
+    """That the file is of this data set; what it has of others is left out, and that is said."""
+    known = {record.id for record in records}
     if not listed & known:
         raise DataError(
-            f"{found.path}: none of its {len(listed)} images is in {name} (it has"
+            f"{path}: none of its {len(listed)} {kind} is in {name} (it has"
             f" {next(iter(listed), 'nothing')!r}, {name} {next(iter(known), 'nothing')!r});"
-            " expected the image ids of the data set"
+            f" expected the ids of {kind} of the data set"
         )
     if others := len(listed - known):
         logger.warning(
-            "%s: %d of %d images are not in %s; their predictions do not count",
-            found.path,
+            "%s: %d of %d %s are not in %s; their predictions do not count",
+            path,
             others,
             len(listed),
+            kind,
             name,
         )
-    return listed
+
+
+def _video_result(tracks: TrackPredictions, metadata: Metadata, record: Record) -> Result:
+    return Result(tracks=tracks.of(record, metadata))
+
+
+def _image_result(
+    images: Predictions, listed: set[int | str], metadata: Metadata, record: Record
+) -> Result:
+    predicted = images.read(record.id) if record.id in listed else None
+    return Result(instances=instances_of(predicted, record, metadata))
 
 
 def instances_of(

@@ -16,6 +16,8 @@ from segcore.file_names import short_name
 from segcore.predictions.image_predictions import ImageId, ImagePredictions, Predictions
 from segcore.structures import Rle, Size
 
+FORM = "{image_id, category_id, score, segmentation}"
+
 
 def read_coco_results(path: Path) -> Predictions:
     """A list of {image_id, category_id, score, segmentation: RLE}; all of it is checked here.
@@ -70,8 +72,12 @@ def _parts(output: Path) -> Path:
     return output.with_name(short_name(output.name) + ".parts")
 
 
-def read_entries(path: Path) -> list[Any]:
-    """The list in a JSON file, or an error that says what the file is instead."""
+def read_entries(path: Path, form: str = FORM) -> list[Any]:
+    """The list in a JSON file, or an error that says what the file is instead.
+
+    Args:
+        form: of an entry, for errors.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -82,25 +88,37 @@ def read_entries(path: Path) -> list[Any]:
         ) from None
     except (UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from None
-    if isinstance(content, dict) and isinstance(content.get("annotations"), list):
-        raise DataError(
-            f"{path}: is an annotation file (an object with 'annotations'); expected predictions:"
-            " a list of {image_id, category_id, score, segmentation}"
-        )
-    if not isinstance(content, list):
-        raise DataError(
-            f"{path}: has {type(content).__name__} at the top; expected COCO's results: a list of"
-            " {image_id, category_id, score, segmentation}"
-        )
-    return content
+    if isinstance(content, list):
+        return content
+    keys = content if isinstance(content, dict) else {}
+    if isinstance(keys.get("annotations"), list):
+        what = "is an annotation file (an object with 'annotations')"
+    elif isinstance(keys.get("tracks"), list):
+        what = "has the tracks of one video as segcore predict writes them, for no data set"
+    else:
+        what = f"has {type(content).__name__} at the top"
+    raise DataError(f"{path}: {what}; expected predictions: a list of {form}")
 
 
 def check_entry(entry: Any, what: str, path: Path, check: RleCheck) -> Rle:
     """The mask of an entry; DataError where something is missing or of the wrong type."""
+    if isinstance(entry, dict) and "image_id" not in entry and "video_id" in entry:
+        raise DataError(
+            f"{path}: {what} is of a video (video_id); expected instances of images: a list of"
+            f" {FORM}"
+        )
     typed(entry, "image_id", identity, what, path)
     typed(entry, "category_id", whole, what, path)
     typed(entry, "score", real, what, path)
-    value = get(entry, "segmentation", what, path)
+    return check_mask(get(entry, "segmentation", what, path), what, path, check)
+
+
+def check_mask(value: Any, what: str, path: Path, check: RleCheck) -> Rle:
+    """The mask that a segmentation is; DataError where it is none.
+
+    Args:
+        what: has it, for errors.
+    """
     if not isinstance(value, dict) or not {"counts", "size"} <= value.keys():
         raise DataError(
             f"{path}: {what} has a segmentation that is no RLE; expected {{size: [height, width],"

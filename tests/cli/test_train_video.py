@@ -5,7 +5,7 @@ import json
 import pytest
 from tiny_video import make_videos
 
-from segcore.cli import evaluate, train
+from segcore.cli import evaluate, measure, train
 from segcore.data.catalog import Catalog
 
 
@@ -44,6 +44,11 @@ def test_two_steps_then_tracks_are_evaluated_and_written(home, root, tmp_path, c
         assert entry["category_id"] in (3, 7)
         assert len(entry["segmentations"]) == lengths[entry["video_id"]]
         assert all(rle["size"] == [64, 80] for rle in entry["segmentations"])
+    again = tmp_path / "again.json"
+    catalogs, file = [home / "tiny_video.yaml"], folder / "results.json"
+    named = {"name": "tiny_video", "evaluators": (), "catalogs": catalogs, "output": again}
+    assert measure.main(predictions=file, **named) == 0
+    assert json.loads(again.read_text()) == metrics
 
 
 def test_long_videos_are_evaluated_in_windows(home, root, tmp_path):
