@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from segcore import masks
 from segcore.data.folders import image_folder
+from segcore.data.formats.coco_annotations import Sifted, sifted, values_of
 from segcore.data.formats.coco_file import (
     CocoFile,
     ImageId,
     class_of,
-    id_in,
     named,
     unknown_category,
 )
@@ -29,8 +29,7 @@ from segcore.data.formats.format import Format, Goal, Source
 from segcore.data.image_names import ImageFiles
 from segcore.data.parsing.run_lengths import BATCH, faults
 from segcore.data.parsing.shape_doubts import Doubt, doubt_of, doubt_of_area
-from segcore.data.parsing.shapes import shape_of
-from segcore.data.parsing.values import flag, get, real, typed, whole
+from segcore.data.parsing.shapes import shape_of, unpacked
 from segcore.data.problem import ASTRAY, ODDITIES, Effect
 from segcore.errors import DataError
 from segcore.segment_rle import to_rle
@@ -56,8 +55,8 @@ def records_of(
     """
     segments = Segments(content, metadata)
     waiting: list[Record] = []  # until all their RLEs have been looked at
-    for image, (name, size) in content.images.items():
-        frame = Frame(file_of(name), segments.of(image, size))
+    for image, name, size, kept in sifted(content):
+        frame = Frame(file_of(name), segments.of(image, size, kept))
         record = Record(image, size, (frame,))
         if not waiting and not segments.rles:  # polygons are packed while they are warm
             yield record
@@ -67,23 +66,6 @@ def records_of(
             yield from segments.checked(waiting)
             waiting = []
     yield from segments.checked(waiting)
-
-
-def values_of(path: Path) -> Callable[[Any], tuple[Any, ...]]:
-    """Of an annotation: its number, category, shape, whether it is a crowd, its area, its bbox."""
-
-    def values(entry: Any) -> tuple[Any, ...]:
-        number = id_in(entry, "id")
-        what = named("annotation", number) if isinstance(entry, dict) else "an annotation"
-        category = typed(entry, "category_id", whole, what, path)
-        box = entry.get("bbox")
-        # an object of a detection data set has a box alone
-        shape = entry.get("segmentation") if box else get(entry, "segmentation", what, path)
-        crowd = typed(entry, "iscrowd", flag, what, path, default=False)
-        area = typed(entry, "area", real, what, path, default=None)
-        return number, category, shape, crowd, area, box
-
-    return values
 
 
 class Annotation(NamedTuple):
@@ -109,15 +91,21 @@ class Segments:
     def __post_init__(self) -> None:
         self.known = class_of(self.metadata)
 
-    def of(self, image: ImageId, size: Size) -> tuple[Segment, ...]:
-        """Those of an image, in the file's order."""
+    def of(self, image: ImageId, size: Size, annotations: Sifted) -> tuple[Segment, ...]:
+        """Those of an image, in the file's order.
+
+        Args:
+            annotations: each with False where it is known to be in order, a packed polygon.
+        """
         segments = []
-        for number, category, value, crowd, area, box in self.content.annotations(image):
+        for (number, category, value, crowd, area, box), doubted in annotations:
             label = self.label(category, image, number)
             if label is None:
                 continue
-            annotation = Annotation(label, image, number, crowd, area, box)
-            shape = self.shape(value, size, annotation)
+            if doubted:
+                shape = self.shape(value, size, Annotation(label, image, number, crowd, area, box))
+            else:
+                shape = unpacked(value)
             if shape is not None:
                 segments.append(Segment(label, shape, crowd, area))
         return tuple(segments)
@@ -136,6 +124,8 @@ class Segments:
         """A segmentation, held to the image and to what the file says of it; `checked` does the
         same for RLEs."""
         content = self.content
+        if type(value) is tuple:
+            value = [list(ring) for ring in unpacked(value).rings]
         try:
             shape = shape_of(value, size, named("annotation", of.number), content.path)
         except DataError as fault:

@@ -10,6 +10,7 @@ from typing import Any
 
 from segcore.data.class_list import ClassList
 from segcore.data.folders import first_with, image_folder
+from segcore.data.formats.coco_annotations import values_of
 from segcore.data.formats.coco_file import CocoFile, class_of
 from segcore.data.formats.coco_head import (
     ABSENT,
@@ -18,7 +19,7 @@ from segcore.data.formats.coco_head import (
     image_name,
     looks_like_json,
 )
-from segcore.data.formats.coco_instances import records_of, values_of
+from segcore.data.formats.coco_instances import records_of
 from segcore.data.formats.format import Format, Source
 from segcore.data.parsing.class_list import class_list
 from segcore.data.parsing.values import typed, whole

@@ -1,6 +1,6 @@
 """Polygons that are none of what they should be: held to their image, and to the file's own words.
 
-Millions of polygons pass here when a training starts, so what is in order costs a few additions.
+Of the millions that a training starts with, `doubtful_polygons` sends only a few here.
 
 Legend of one-letter names: H W pixels.
 """
@@ -12,6 +12,7 @@ from operator import mul
 from typing import Any
 
 from segcore import masks
+from segcore.data.parsing.values import LARGEST
 from segcore.data.problem import (
     ASTRAY,
     BROKEN_RING,
@@ -68,7 +69,7 @@ def doubt_of(
         return UNIT, f"reaches {_span(bounds)}; its image is {W} x {H} pixels"
     if doubt := doubt_of_area(drawn, area):
         return doubt
-    if _is_box(box) and _elsewhere(bounds, box):
+    if is_box(box) and _elsewhere(bounds, box):
         return OTHER_BOX, f"reaches {_span(bounds)}, its bbox (x, y, width, height) is {box}"
     return None
 
@@ -128,8 +129,14 @@ def _shared(a: Bounds, b: Bounds) -> float:
     return max(width, 0) * max(height, 0)
 
 
-def _is_box(box: Any) -> bool:
-    return isinstance(box, list) and len(box) == 4 and set(map(type, box)) <= NUMBERS
+def is_box(box: Any) -> bool:
+    """Whether it is four numbers that one can reckon with."""
+    return (
+        isinstance(box, list)
+        and len(box) == 4
+        and set(map(type, box)) <= NUMBERS
+        and all(abs(number) < LARGEST for number in box)  # which no NaN is
+    )
 
 
 def _elsewhere(bounds: Bounds, box: Sequence[float]) -> bool:

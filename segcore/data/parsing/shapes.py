@@ -7,6 +7,7 @@ of the process.
 from __future__ import annotations
 
 import math
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,25 @@ def shape_of(value: Any, size: Size, what: str, path: Path) -> Polygons | Rle | 
     return Polygons(tuple(rings)) if rings else None
 
 
+def packed(value: Any) -> Any:
+    """Polygons of sound rings as a tuple of arrays, which `marshal` writes as bytes, a ring each;
+    whatever else as it is.
+
+    Bytes are written and read in a tenth of the time that a list of numbers takes.
+    """
+    if not isinstance(value, list) or not value:
+        return value
+    for ring in value:
+        if not isinstance(ring, list) or len(ring) < 6 or len(ring) % 2 or not _is_flat(ring):
+            return value
+    return tuple([array("d", ring) for ring in value])
+
+
+def unpacked(rings: tuple[bytes, ...]) -> Polygons:
+    """What `packed` has packed, after `marshal` has read it again."""
+    return Polygons(tuple([tuple(array("d", ring)) for ring in rings]))
+
+
 def is_compressed(value: Any) -> bool:
     """Whether a segmentation is an RLE whose counts are a text, which nobody has looked at."""
     return isinstance(value, dict) and isinstance(value.get("counts"), str)
@@ -62,9 +82,15 @@ def is_compressed(value: Any) -> bool:
 def _is_flat(ring: list[Any]) -> bool:
     if not ring:
         return True
+    if not NUMBERS.issuperset(map(type, ring)):
+        return False
+    try:
+        if math.hypot(*ring) < LIMIT:  # no number of them is larger, and NaN would be NaN
+            return True
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
     return (
-        NUMBERS.issuperset(map(type, ring))
-        and min(ring) > -LIMIT
+        min(ring) > -LIMIT
         and max(ring) < LIMIT
         and math.isfinite(sum(ring))  # NaN hides from min and max
     )
