@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from segcore.data.file_ends import end_fault
 from segcore.data.images import THREADS, image_size
 from segcore.data.instance_truth import InstanceTruth
 from segcore.data.store import Records
@@ -14,6 +15,7 @@ from segcore.errors import DataError
 from segcore.labels import frame_ids, semantic_map
 from segcore.structures import Frame, Metadata, Record
 
+UNREADABLE = "file that cannot be read"
 DEEP = 500  # images whose labels are read to the last pixel; of more an even share is
 
 
@@ -56,16 +58,21 @@ def _fault_of(
 
 
 def file_faults(frame: Frame, record: Record) -> Iterator[tuple[Path, str, str]]:
-    """(file, kind, message) of files that are missing or of another size; heads alone are read."""
+    """(file, kind, message) of files that are missing, cut off or of another size.
+
+    Their first and last bytes alone are read, and what looks cut off there.
+    """
     for file in (frame.file, frame.panoptic, frame.semantic):
         if file is None:
             continue
         try:
             size = image_size(file)
         except DataError as fault:
-            yield file, "file that cannot be read", str(fault)
+            yield file, UNREADABLE, str(fault)
             continue
-        if size != record.size:
+        if fault := end_fault(file):
+            yield file, UNREADABLE, fault
+        elif size != record.size:
             yield file, "size", f"{file}: is {size} (height, width); expected {record.size}"
 
 

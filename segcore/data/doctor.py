@@ -14,11 +14,11 @@ from segcore.data.catalog import Catalog
 from segcore.data.check_records import file_faults
 from segcore.data.instance_truth import InstanceTruth
 from segcore.data.label_sample import sample_labels
-from segcore.data.problem import Problem, Report
+from segcore.data.problem import ID_ZERO, UNLISTED, Problem, Report
 from segcore.data.store import Records
 from segcore.data.survey import Survey
 from segcore.errors import DataError
-from segcore.labels import frame_ids, lost_ids, refuse_bgr, semantic_map
+from segcore.labels import frame_ids, lookup, lost_ids, refuse_bgr, semantic_map
 from segcore.structures import Frame, Metadata, PngId, Record
 
 KEPT = 1000  # problems of a kind; there may be millions, and nobody reads more
@@ -156,6 +156,22 @@ def _label_problems(
         if lost:
             fault = f"{frame.panoptic}: has no pixel of {len(lost)} of {len(numbers)} segments"
             yield _problem(fault, "segment ids", frame.panoptic, record.id)
+        yield from _odd_ids(ids, numbers, frame.panoptic, record.id)
+
+
+def _odd_ids(
+    ids: np.ndarray, numbers: list[int], path: Path, image: int | str
+) -> Iterator[Problem]:
+    """Of a panoptic PNG (H, W): pixels of no segment, and a segment where others see none."""
+    stray = ids[(lookup(ids, dict.fromkeys(numbers, 0)) < 0) & (ids > 0)]
+    if stray.size:
+        others = np.unique(stray).tolist()
+        some = ", ".join(map(str, others[:3])) + (", ..." if len(others) > 3 else "")
+        message = f"{path}: {stray.size} pixels have an id ({some}) of none of its segments"
+        yield Problem(message=message, path=path, kind=UNLISTED, image=image, effect="loss")
+    if 0 in numbers:
+        message = f"{path}: one of its segments has the id 0, which others take for no label"
+        yield Problem(message=message, path=path, kind=ID_ZERO, image=image, effect="oddity")
 
 
 def _problem(

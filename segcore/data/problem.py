@@ -19,6 +19,7 @@ FLAT = "mask without an area"
 UNIT = "coordinates of 0 to 1"
 OUTSIDE = "outside its image"
 MOSTLY_OUTSIDE = "mostly outside its image"
+UNLISTED = "pixels of a segment id that is not listed"
 DROPPED = (
     NO_MASK,
     SHORT,
@@ -29,7 +30,8 @@ ASTRAY = "coordinate that went astray"  # a fault: to draw such a polygon takes 
 OTHER_AREA = "mask of another area than the file says"
 OTHER_BOX = "mask of another place than the file's bbox"
 NO_ANNOTATION = "image without an annotation"
-ODDITIES = (OTHER_AREA, OTHER_BOX, NO_ANNOTATION)
+ID_ZERO = "segment id 0"
+ODDITIES = (OTHER_AREA, OTHER_BOX, NO_ANNOTATION, ID_ZERO)
 
 
 Effect = Literal["fault", "loss", "oddity"]

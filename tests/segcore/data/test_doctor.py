@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 
 import numpy as np
@@ -91,6 +92,35 @@ def test_all_faults_of_a_panoptic_file(tmp_path):
     ]
     assert [r.id for r in records] == list(range(7))
     assert [len(r.frames[0].segments) for r in records[:3]] == [2, 3, 3]  # the first one counts
+
+
+@pytest.mark.parametrize(
+    ("from_id", "to_id", "kind", "said"),
+    [
+        (None, 77, "pixels of a segment id that is not listed", r"4 pixels have an id \(77\)"),
+        ("first", 0, "segment id 0", "has the id 0, which others take for no label"),
+    ],
+)
+def test_odd_ids_of_a_panoptic_png_are_said(tmp_path, from_id, to_id, kind, said):
+    make_dataset(tmp_path, 3)
+    content = json.loads((tmp_path / "panoptic.json").read_text())
+    annotation = content["annotations"][1]
+    path = tmp_path / "panoptic" / annotation["file_name"]
+    pixels = np.array(Image.open(path))
+    if from_id is None:
+        pixels[:2, :2] = (to_id, 0, 0)
+    else:
+        number = annotation["segments_info"][0]["id"]
+        color = [number & 255, number >> 8 & 255, number >> 16]
+        pixels[(pixels == color).all(2)] = 0
+        annotation["segments_info"][0]["id"] = to_id
+    Image.fromarray(pixels).save(path)
+    (tmp_path / "panoptic.json").write_text(json.dumps(content))
+    found = examine(Catalog(tmp_path), f"{tmp_path}/panoptic.json@{tmp_path}/images")
+    assert found.counts == {kind: 1}
+    assert re.search(said, found.problems[kind][0].message)
+    assert kind in found.survey.losses()[1]
+    assert not found.survey.refusal()
 
 
 def test_all_faults_of_label_images(tmp_path):
