@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from segcore.data.doctor import Examination
+from segcore.data.survey import how_many
 from segcore.doctor.finding import Finding, by_severity
 from segcore.structures import Metadata
 
@@ -23,8 +24,9 @@ STYLES = {"error": "bold red", "warning": "yellow", "note": ""}
 def report_classes(examination: Examination, metadata: Metadata) -> None:
     """Classes and how often they occur."""
     things, counts = sum(metadata.is_thing), examination.classes
+    size = how_many(examination.images, examination.frames)
     print(
-        f"{metadata.name}: {examination.images} images ({examination.empty} without a"
+        f"{metadata.name}: {size} ({examination.empty} without a"
         f" segment), {examination.segments} segments, {things} things and"
         f" {len(metadata.classes) - things} stuff classes"
     )

@@ -31,6 +31,7 @@ class Examination:
     Args:
         metadata: the classes; None where not even they can be read.
         images: how many were read without a fault that spoils them.
+        frames: how many these have; more where they are videos.
         empty: how many of these have neither a segment nor a label image.
         segments: how many there are.
         classes: how many segments, or label images, each class (0..K-1) has.
@@ -40,6 +41,7 @@ class Examination:
 
     metadata: Metadata | None = None
     images: int = 0
+    frames: int = 0
     empty: int = 0
     segments: int = 0
     classes: Counter[int] = field(default_factory=Counter[int])
@@ -81,6 +83,7 @@ def examine(
     for record in watch(records):
         segments = [s for frame in record.frames for s in frame.segments]
         examination.images += 1
+        examination.frames += len(record.frames)
         examination.segments += len(segments)
         examination.empty += not segments and all(f.semantic is None for f in record.frames)
         examination.classes.update(s.category for s in segments)

@@ -70,7 +70,8 @@ class Survey:
     """Counts of one data set. `watched` and `add` fill it while the data set is read.
 
     Args:
-        images: all that are listed, those without an annotation too.
+        images: all that are listed, those without an annotation too; videos where it has such.
+        frames: of all of them; as many as there are images.
         empty: those without a segment and without a label image.
         objects: segments that are no crowds, by class (0..K-1).
         crowds: segments that are, which no training sees but one on label images.
@@ -82,6 +83,7 @@ class Survey:
 
     metadata: Metadata
     images: int = 0
+    frames: int = 0
     empty: int = 0
     objects: Counter[int] = field(default_factory=Counter[int])
     crowds: Counter[int] = field(default_factory=Counter[int])
@@ -96,6 +98,7 @@ class Survey:
         self.first.setdefault(problem.kind, problem.message)
         if problem.kind == NO_ANNOTATION:
             self.images += 1
+            self.frames += 1
             self.empty += 1
             return
         kinds = self.lost if problem.effect == "loss" else self.odd
@@ -106,6 +109,7 @@ class Survey:
         """The same records, counted on their way."""
         for record in records:
             self.images += 1
+            self.frames += len(record.frames)
             segments, labels = 0, False
             for frame in record.frames:
                 labels = labels or frame.semantic is not None
@@ -139,13 +143,13 @@ class Survey:
         """Three lines for people, each with its level of logging: a warning where much is lost.
 
         Args:
-            empty: what becomes of images without an annotation.
+            empty: what becomes of images, or videos, without an annotation.
         """
         return [self.emptiness(empty), self._classes(), self.losses()]
 
     def emptiness(self, empty: str = "") -> tuple[int, str]:
         """The first of the lines."""
-        text = f"{self.metadata.name}: {self.images} images"
+        text = f"{self.metadata.name}: {how_many(self.images, self.frames)}"
         if self.empty:
             text += f", {self.empty} of them without an annotation" + (empty and f": {empty}")
         many = 2 * self.empty > self.images or NO_ANNOTATION in self.first
@@ -221,6 +225,11 @@ class Survey:
             f"{'; the first: ' + first[0] if first else ''}; "
             + "; ".join(dict.fromkeys(CURES[kind] for kind in kinds))
         )
+
+
+def how_many(images: int, frames: int) -> str:
+    """Images, or videos where there are more frames."""
+    return f"{images} images" if images == frames else f"{images} videos of {frames} frames"
 
 
 def _some(texts: list[str]) -> str:

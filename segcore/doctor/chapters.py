@@ -12,6 +12,7 @@ import numpy as np
 from segcore.data.catalog import Catalog
 from segcore.data.images import read_image
 from segcore.data.parsing.json_stream import read_object
+from segcore.data.survey import how_many
 from segcore.doctor.checkup import Checkup
 from segcore.doctor.finding import Case, Finding, by_severity
 from segcore.doctor.page import Chapter, Picture
@@ -35,7 +36,8 @@ def chapter(checkup: Checkup, catalog: Catalog, findings: Iterable[Finding]) -> 
     metadata, examination = checkup.metadata, checkup.examination
     title = checkup.name
     if metadata is not None:
-        title += f": {examination.images} images, {examination.segments} segments"
+        size = how_many(examination.images, examination.frames)
+        title += f": {size}, {examination.segments} segments"
     made = Chapter(title, metadata, examination.classes)
     shown = [case for f in ordered for case in f.cases[:SHOWN] if case.annotation is not None]
     entries = _entries(checkup, catalog, {case.annotation for case in shown})

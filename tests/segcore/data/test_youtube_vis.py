@@ -11,6 +11,7 @@ from tiny_video import CATEGORIES, annotation, make_videos, rle_of, scene, write
 
 from segcore import masks
 from segcore.build.evaluators import evaluators_of
+from segcore.cli.doctor_tables import report_classes
 from segcore.data.catalog import Catalog
 from segcore.data.doctor import examine
 from segcore.data.formats import youtube_vis
@@ -175,3 +176,13 @@ def test_eight_lines_of_yaml_with_classes_of_ones_own(tmp_path):
     metadata, records = load("mine_train", tmp_path, [tmp_path / "mine.yaml"])
     assert metadata.classes == ("crate", "ball") and len(records) == 4
     assert {c["id"] for c in CATEGORIES} == set(metadata.dataset_ids)
+
+
+def test_videos_are_counted_as_such(tmp_path, capsys):
+    catalog = Catalog(tmp_path, [make_videos(tmp_path, (4, 5, 1))])
+    examination = examine(catalog, "tiny_video")
+    assert (examination.images, examination.frames) == (3, 10)
+    report_classes(examination, catalog.metadata("tiny_video"))
+    heading, survey, *_ = capsys.readouterr().out.splitlines()
+    assert heading.startswith("tiny_video: 3 videos of 10 frames (0 without a segment), 17 seg")
+    assert survey == "tiny_video: 3 videos of 10 frames"
