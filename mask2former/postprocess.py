@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from mask2former.semantic import Scores, class_map, class_scores, late_scores
-from segcore import masks as mask_io
 from segcore.contracts import AugmentedOutputs
+from segcore.nn.mask_rles import encode
 from segcore.nn.resize import Pieces, Upsampler
 from segcore.pinned import download, upload
 from segcore.structures import (
@@ -26,7 +26,6 @@ from segcore.structures import (
     Panoptic,
     PanopticSegment,
     Result,
-    Rle,
     Tracks,
 )
 
@@ -164,13 +163,12 @@ class PostProcess:
         """(Q, K), (Q, h, w) -> Instances; scores are class probability times mask quality."""
         scores, query, labels = self._best(probs)
         unique, place = query.unique(return_inverse=True)  # a query may have several labels
-        encoded = _encode(masks[upload(unique, masks.device)], up)
-        rles = [rle for rle, _ in encoded]
-        scores = scores * torch.tensor([quality for _, quality in encoded])[place]
+        encoded = encode(masks[upload(unique, masks.device)], up)
+        scores = scores * encoded.quality[place]
         order = scores.argsort(descending=True, stable=True)
         place = place[order]
-        boxes = torch.from_numpy(mask_io.boxes(rles)).float()[place]
-        return Instances(scores[order], labels[order], [rles[i] for i in place.tolist()], boxes)
+        rles = [encoded.rles[i] for i in place.tolist()]
+        return Instances(scores[order], labels[order], rles, encoded.boxes[place])
 
     def _tracks(
         self, probs: Tensor, masks: Tensor, views: list[Upsampler], queries: Tensor | None
@@ -179,47 +177,11 @@ class PostProcess:
         scores, query, labels = self._best(probs)
         unique, place = query.unique(return_inverse=True)
         chosen = masks[upload(unique, masks.device)]
-        frames = [_encode(chosen[:, t], up) for t, up in enumerate(views)]
-        tracks = [[rle for rle, _ in track] for track in zip(*frames, strict=True)]
+        frames = [encode(chosen[:, t], up).rles for t, up in enumerate(views)]
+        tracks = [list(track) for track in zip(*frames, strict=True)]
         order = scores.argsort(descending=True, stable=True)
         embeddings = None
         if queries is not None:
             embeddings = queries[upload(query[order], queries.device)].float().cpu()
         masks_of = [tracks[i] for i in place[order].tolist()]
         return Tracks(scores[order], labels[order], masks_of, embeddings)
-
-
-def _encode(masks: Tensor, up: Upsampler) -> list[tuple[Rle, float]]:
-    """RLE and mean probability inside of each mask (N, h, w) at the output size."""
-    H, W = up.size
-    encoded: list[tuple[Rle, float]] = []
-    made: list[tuple[Tensor, Tensor]] = []  # pixels and sums of parts that are not encoded yet
-    pieces = up.pieces_on(masks.device)
-    together = 1 if pieces.alone else max(1, pieces.values // (H * W))
-    for columns in up.parts(masks / 2, together, positive=True):
-        count, rows = len(columns.tall), slice(*columns.rows)
-        inside = torch.zeros(count, W, H, dtype=torch.bool, device=masks.device)
-        total = torch.zeros(count, dtype=torch.float64, device=masks.device)
-        for low, high in columns.bands():
-            half = columns(low, high)  # (n, columns, rows) half the logits
-            inside[:, low:high, rows] = half > 0
-            # sigmoid(x) = (1 + tanh(x / 2)) / 2, and outside tanh is cut to 0
-            total += half.clamp_(min=0).tanh_().sum((1, 2))
-        made.append((inside, total))
-        if sum(x.numel() for x, _ in made) > pieces.waiting:
-            encoded += _rles(made)
-            made = []
-    return encoded + _rles(made)
-
-
-def _rles(made: list[tuple[Tensor, Tensor]]) -> list[tuple[Rle, float]]:
-    """Of pixels (n, W, H) and sums (n,): the host waits for all of them together."""
-    encoded: list[tuple[Rle, float]] = []
-    here = download(*(x for pair in made for x in pair))
-    for inside, total in zip(here[::2], here[1::2], strict=True):
-        # transposed twice: the layout that RLE wants, without a copy
-        rles = mask_io.encode(inside.numpy().transpose(0, 2, 1))
-        area = torch.from_numpy(mask_io.area(rles)).double()
-        quality = (area + total) / 2 / (area + 1e-6)
-        encoded += zip(rles, quality.tolist(), strict=True)
-    return encoded

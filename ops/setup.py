@@ -146,11 +146,14 @@ class Build(build_ext):
         missing = target.with_name("without_cuda.txt")  # which is read at run time
         missing.unlink(missing_ok=True)
         with ThreadPoolExecutor() as pool:
-            cpp = pool.submit(self._cpp, "cpu", "csrc/cpu/ms_deform_attn.cpp")
+            cpu = [
+                pool.submit(self._cpp, name, f"csrc/cpu/{name}.cpp")
+                for name in ("ms_deform_attn", "encode_masks")
+            ]
             try:
                 cuda, flags = self._cuda()
                 doors = self._cpp("operators", "csrc/operators.cpp", "-DWITH_CUDA")
-                self._link(target, [cpp.result(), doors, cuda], flags)
+                self._link(target, [*(x.result() for x in cpu), doors, cuda], flags)
             except CudaError as error:
                 if os.environ.get("MSDA_CUDA") == "1":
                     sys.exit(f"ops: {error}")
@@ -158,7 +161,7 @@ class Build(build_ext):
                 missing.write_text(f"{error}\n")
                 doors = self._cpp("operators", "csrc/operators.cpp")
                 try:
-                    self._link(target, [cpp.result(), doors], [])
+                    self._link(target, [*(x.result() for x in cpu), doors], [])
                 except CudaError as problem:
                     sys.exit(f"ops: {problem}")
 

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from maskrefine.paste import paste
 from segcore import masks as mask_io
+from segcore.nn.mask_rles import has_compiled
 
 
 def sampled(mask, box, H, W):
@@ -34,6 +35,21 @@ def test_pasted_masks_equal_grid_sampling(together):
         sure = (wanted - 0.5).abs() > 1e-6
         assert rle["size"] == [H, W]
         assert (mask_io.decode(rle) == (wanted >= 0.5).numpy())[sure.numpy()].all()
+
+
+@pytest.mark.skipif(not has_compiled(torch.zeros(0)), reason="ops/ is not built, or older")
+@pytest.mark.parametrize("cells", [(28, 28), (7, 5), (1, 1), (112, 112)])
+def test_the_compiled_pass_equals_pasting_in_torch(cells):
+    torch.manual_seed(0)
+    H, W = 97, 130
+    low = torch.rand(150, 2) * torch.tensor([W, H]) - 10
+    boxes = torch.cat((low, low + torch.rand(150, 2) * 90), 1)
+    boxes[::5] = boxes[::5].round()
+    masks = torch.rand(150, *cells)
+    masks[::7] = masks[::7].round()
+    assert paste(masks, boxes, (H, W)) == paste(masks, boxes, (H, W), together=1)
+    high = paste(masks, boxes, (H, W), threshold=0.7)
+    assert high == paste(masks, boxes, (H, W), threshold=0.7, together=1)
 
 
 def test_a_full_mask_fills_its_box_and_none_gives_none():
