@@ -36,7 +36,7 @@ from segcore.data.frame_source import FrameSource, frame_source
 from segcore.data.problem import Problem
 from segcore.data.video_file import encoder_for
 from segcore.engine.folder_lock import only_run_in
-from segcore.engine.memory import keep_freed_memory
+from segcore.engine.memory import keep_freed_memory, return_freed_memory
 from segcore.engine.signals import StopSignals
 from segcore.errors import ConfigError, DataError
 from segcore.predict import Predictor, pixels_of
@@ -160,6 +160,7 @@ def segment(
             large = len(part.rows) >= PART_FRAMES or part.bytes >= PART_BYTES
             if large or time.monotonic() - since > PART_SECONDS or stop.caught:
                 part.close(progress)
+                return_freed_memory()
                 part, since = None, time.monotonic()
             if stop.caught:
                 break

@@ -19,8 +19,22 @@ def keep_freed_memory() -> bool:
     For our own programs: what the user of a library wants of his process is his affair. Does
     nothing where the environment says something of malloc, or where the C library is another one.
     """
-    chosen = any(name.startswith("MALLOC_") for name in os.environ)
-    if chosen or platform.libc_ver()[0] != "glibc":
+    if not _is_left_to_us():
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(MMAP_THRESHOLD, LARGEST)) and bool(mallopt(TRIM_THRESHOLD, KEPT))
+
+
+def return_freed_memory() -> bool:
+    """Memory that is free goes back to the system after all; False where there was none, or as
+    for `keep_freed_memory`.
+
+    For rare moments of long runs: what was kept between two of them lies in pieces among what is
+    in use, and grows by those that fit nowhere.
+    """
+    return _is_left_to_us() and bool(ctypes.CDLL(None).malloc_trim(0))
+
+
+def _is_left_to_us() -> bool:
+    chosen = any(name.startswith("MALLOC_") for name in os.environ)
+    return not chosen and platform.libc_ver()[0] == "glibc"

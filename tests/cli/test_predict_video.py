@@ -1,9 +1,11 @@
 """`segcore predict --video-input`: what is written, how it stops and goes on, how mistakes end."""
 
+import gc
 import json
 import signal
 import subprocess
 import sys
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -156,6 +158,27 @@ def test_stopped_half_way_it_is_playable_and_goes_on(
     assert result_of(tmp_path / "out/clip.json") == result_of(tmp_path / "whole/clip.json")
     assert len(list(read_video(tmp_path / "out/clip.mp4", raise_it))) == 70
     assert not parts.exists()
+
+
+@pytest.mark.slow
+def test_no_frame_of_a_part_is_held_when_it_is_written(segment, tmp_path, monkeypatch):
+    """A frame takes 18 KB: one of each of the parts between would show."""
+    clip = write_video(tmp_path / "clip.mp4", scene(112))
+    held, close = [], predict_video.PartWriter.close
+
+    def close_and_measure(part, progress):
+        close(part, progress)
+        gc.collect()
+        held.append(tracemalloc.get_traced_memory()[0])
+
+    monkeypatch.setattr(predict_video.PartWriter, "close", close_and_measure)
+    monkeypatch.setattr(predict_video, "PART_FRAMES", 8)
+    tracemalloc.start()
+    try:
+        assert segment(clip, output=tmp_path / "out") == 0
+    finally:
+        tracemalloc.stop()
+    assert len(held) > 8 and held[-2] - held[2] < 64_000
 
 
 def test_what_cannot_be_read_is_counted_and_nothing_else_is_lost(segment, tmp_path, capsys):
