@@ -14,6 +14,7 @@ from mask2former.matcher import Matcher, Weights
 from mask2former.model import Mask2Former
 from mask2former.pixel_decoder import PixelDecoder
 from mask2former.postprocess import PostProcess
+from mask2former.prepared import PREPARED
 from mask2former.schema import MaskFormer, SemSegHead
 from mask2former.weights import to_official, to_ours
 from segcore.build.backbone import build_backbone
@@ -79,6 +80,7 @@ def build(cfg: Config, metadata: Metadata) -> Task:
         query_rows=QUERY_ROWS,
         rates=backbone_rate(cfg),
         average=postprocess.averaged if makes == ("semantic",) else None,
+        prepared=PREPARED,
     )
 
 

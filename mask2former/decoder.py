@@ -51,7 +51,10 @@ class DecoderLayer(nn.Module):
         queries = self.cross_norm(queries + read)
         coded = queries + query_code if self_code else queries
         queries = self.self_norm(queries + self.self_attn(coded, coded, queries))
-        return self.ffn_norm(queries + self.linear2(F.relu(self.linear1(queries))))
+        return self.ffn_norm(self._feed(queries))
+
+    def _feed(self, queries: Tensor) -> Tensor:
+        return queries + self.linear2(F.relu(self.linear1(queries)))
 
 
 class MaskedDecoder(nn.Module):

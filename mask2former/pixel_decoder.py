@@ -16,8 +16,6 @@ from torch.nn import functional as F
 from segcore.nn.layers import ConvNorm, position_code, zero_bias
 from segcore.nn.ms_deform_attn import deform_attn
 
-CACHED_TOKENS = 1024
-
 
 class DeformableSelfAttention(nn.Module):
     """Each token reads a few points around itself in every level."""
@@ -55,15 +53,22 @@ class DeformableSelfAttention(nn.Module):
         """(B, S, C) with position, (B, S, C) without, (1, S, 1, 2) -> (B, S, C)."""
         heads, levels, points = self.shape
         value = self.value_proj(tokens).unflatten(-1, (heads, -1))
+        offsets, logits = self._aim(query)
+        offsets = offsets.unflatten(-1, (heads, levels, points, 2))
+        logits = logits.unflatten(-1, (heads, levels * points))
+        return self.output_proj(deform_attn(value, shapes, reference, offsets, logits))
+
+    def _aim(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S, C) -> where to look, and the weights' logits, points side by side."""
         with torch.autocast(query.device.type, enabled=False):  # in bf16 points would move
             offsets = self.sampling_offsets(query.to(self.sampling_offsets.weight.dtype))
-        offsets = offsets.unflatten(-1, (heads, levels, points, 2))
-        logits = self.attention_weights(query).unflatten(-1, (heads, levels * points))
-        return self.output_proj(deform_attn(value, shapes, reference, offsets, logits))
+        return offsets, self.attention_weights(query)
 
 
 class EncoderLayer(nn.Module):
     """Deformable self-attention and feed-forward, post-norm."""
+
+    cached_tokens = 1024
 
     def __init__(
         self, dim: int, num_heads: int, num_levels: int, ffn_dim: int, dropout: float
@@ -83,8 +88,8 @@ class EncoderLayer(nn.Module):
         if x.is_cuda or torch.is_grad_enabled():
             return self._settle(x, read)
         # no token looks at another here: so few at a time that a CPU's cache holds them
-        parts = zip(x.split(CACHED_TOKENS, dim=1), read.split(CACHED_TOKENS, dim=1), strict=True)
-        return torch.cat([self._settle(*part) for part in parts], dim=1)
+        parts = (whole.split(self.cached_tokens, dim=1) for whole in (x, read))
+        return torch.cat([self._settle(*part) for part in zip(*parts, strict=True)], dim=1)
 
     def _settle(self, x: Tensor, read: Tensor) -> Tensor:
         """Tokens and what they have read, both (B, S, C) -> (B, S, C)."""

@@ -5,7 +5,7 @@ Legend of one-letter names: B samples, T views, H W input pixels, h w feature ce
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -170,6 +170,8 @@ class Task:
         precision: of inference; weights and results stay float32.
         clips: the model was made for videos: all frames of a clip are views of one sample, and its
             results hold tracks.
+        prepared: by the class of a module, what takes its place for inference on a CPU, as
+            `segcore.nn.prepared` says; None: the model has parts that nobody knows, and stays.
     """
 
     model: nn.Module  # a SegmentationModel
@@ -188,6 +190,7 @@ class Task:
     average: Callable[[Sequence[AugmentedOutputs]], Result] | None = None
     precision: torch.dtype = torch.float32
     clips: bool = False
+    prepared: Mapping[type[nn.Module], Callable[[Any, torch.dtype], nn.Module]] | None = None
 
     def infer(self, batch: Batch, device: torch.device, aux: bool = False) -> Outputs:
         """What the model says of a batch, without gradients.

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from segcore.build.refine import build_refiner
-from segcore.build.task import load_task
+from segcore.build.task import load_for_inference
 from segcore.config import Config, load_config
 from segcore.data.frame_source import frame_source
 from segcore.data.images import read_image, rgb_image
@@ -71,7 +71,7 @@ class Predictor:
             )
         self.cfg = cfg = config if isinstance(config, Config) else load_config(config, opts)
         self.device = choose_device(cfg.MODEL.DEVICE)
-        self.task = load_task(cfg, cfg.MODEL.WEIGHTS if weights is None else weights)
+        self.task = load_for_inference(cfg, cfg.MODEL.WEIGHTS if weights is None else weights)
         self.metadata = self.task.metadata
         behind = (
             cfg.TEST.REFINE if refine is None else replace(cfg.TEST.REFINE, WEIGHTS=str(refine))

@@ -230,6 +230,7 @@ class Test:
     OVERLAP: int = number(4, low=0)
     # fp32 as published; bf16, fp16 (GPU only), or "" for the best mixed one
     PRECISION: str = one_of("fp32", "bf16", "fp16", "")
+    PREPARE: bool = True  # on a CPU: pack weights before the first image
     AUG: Aug = field(default_factory=Aug)
     REFINE: Refine = field(default_factory=Refine)
 

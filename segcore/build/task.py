@@ -20,6 +20,8 @@ from segcore.engine.launch import DTYPES, choose_precision
 from segcore.engine.weights import load_into_task, read_checkpoint
 from segcore.errors import ConfigError, WeightsError
 from segcore.import_path import import_from
+from segcore.nn.packed import missing_operator
+from segcore.nn.prepared import prepare
 from segcore.structures import Metadata
 
 COMPILED = ("backbone", "pixel_decoder", "decoder")  # a graph each; the rest stays as it is
@@ -74,6 +76,36 @@ def load_task(
         logger.warning("no weights given: the model is random, and so are its results")
     task.model.to(device).eval()
     return task
+
+
+def load_for_inference(
+    cfg: Config,
+    checkpoint: str | Path | Mapping[str, Any],
+    *,
+    device: torch.device | None = None,
+) -> Task:
+    """`load_task`, on a CPU with its weights packed (TEST.PREPARE): only to look at images.
+
+    Args: as of `load_task`.
+    """
+    task = load_task(cfg, checkpoint, device=device)
+    device = device or choose_device(cfg.MODEL.DEVICE)
+    wanted = cfg.TEST.PREPARE and device.type == "cpu" and not cfg.MODEL.COMPILE
+    return prepared(task) if wanted else task
+
+
+def prepared(task: Task, lacking: str | None = None) -> Task:
+    """The task with its model prepared for inference on a CPU; the model is changed in place.
+
+    Args:
+        lacking: what PyTorch lacks for it, "" nothing; None: looked up.
+    """
+    if task.prepared is None:
+        return task
+    if lacking := missing_operator() if lacking is None else lacking:
+        logger.warning("inference with plain layers, slower: this PyTorch has no %s", lacking)
+        return task
+    return replace(task, model=prepare(task.model, task.precision, task.prepared))
 
 
 def _trained_metadata(cfg: Config, content: Mapping[str, Any]) -> Metadata:

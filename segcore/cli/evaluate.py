@@ -10,7 +10,7 @@ from zlib import crc32
 
 from segcore.build import data, evaluators
 from segcore.build.refine import build_refined_inference
-from segcore.build.task import load_task
+from segcore.build.task import load_for_inference
 from segcore.cli.launched import alone_in_output, launched
 from segcore.config import Config
 from segcore.contracts import Task
@@ -44,7 +44,7 @@ def evaluate_checkpoint(cfg: Config, fabric: Fabric, *, resume: bool) -> None:
     """`main`, once the ranks are launched."""
     checkpoint = from_first_rank(lambda: _checkpoint(cfg, resume), fabric)
     catalog = data.catalog(cfg)
-    task = load_task(cfg, checkpoint, device=fabric.device)
+    task = load_for_inference(cfg, checkpoint, device=fabric.device)
     augmented = evaluators.build_augmented(cfg, task, fabric) if cfg.TEST.AUG.ENABLED else None
     refined = build_refined_inference(cfg, task, fabric.device)
     evaluate_all(cfg, task, catalog, fabric, write=True)

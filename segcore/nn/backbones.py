@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from segcore.errors import ConfigError
 from segcore.nn.layers import run_blocks
+from segcore.nn.packed import PackedConv
 
 STRIDES = (4, 8, 16, 32)
 
@@ -63,16 +64,32 @@ class SyncBatchNorm2d(nn.SyncBatchNorm):
         )
 
 
-def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
-    """norm(conv(x)): (B, C, h, w) -> (B, D, h', w').
+def conv_norm(
+    x: Tensor,
+    conv: nn.Conv2d | PackedConv,
+    norm: nn.Module,
+    *,
+    added: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
+    """norm(conv(x)), perhaps a sum and ReLU: (B, C, h, w) -> (B, D, h', w').
 
     A norm whose statistics stand still is folded into the convolution's weights: no pass over the
     map and, in training, no map kept for it.
+
+    Args:
+        added: (B, D, h', w') added to the result, before ReLU; its memory may become the result's.
     """
+    if isinstance(conv, PackedConv):  # the norm is inside
+        return conv(x, added, relu)
     if norm.training and not isinstance(norm, FrozenBatchNorm2d):
-        return norm(conv(x))
-    weight, bias = folded(conv, norm)
-    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        y = norm(conv(x))
+    else:
+        weight, bias = folded(conv, norm)
+        y = F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    if added is not None:
+        y.add_(added)  # no convolution needs its own output again
+    return y.relu_() if relu else y
 
 
 def folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
@@ -117,7 +134,7 @@ class ResNet(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised -> four maps (B, C, h, w)."""
         x = images.contiguous(memory_format=torch.channels_last)  # what convolutions like best
-        x = F.max_pool2d(conv_norm(x, self.conv1, self.bn1).relu_(), 3, 2, 1)
+        x = F.max_pool2d(conv_norm(x, self.conv1, self.bn1, relu=True), 3, 2, 1)
         features = []
         for layer in self.layers:
             blocks = (partial(_bottleneck, block) for block in cast(nn.Sequential, layer))
@@ -128,12 +145,11 @@ class ResNet(nn.Module):
 
 def _bottleneck(block: Any, x: Tensor) -> Tensor:
     """timm's Bottleneck, with its norms folded where they stand still."""
-    y = conv_norm(x, block.conv1, block.bn1).relu_()
-    y = conv_norm(y, block.conv2, block.bn2).relu_()
-    y = conv_norm(y, block.conv3, block.bn3)
+    y = conv_norm(x, block.conv1, block.bn1, relu=True)
+    y = conv_norm(y, block.conv2, block.bn2, relu=True)
     if block.downsample is not None:
         x = conv_norm(x, block.downsample[0], block.downsample[1])
-    return y.add_(x).relu_()  # no convolution needs its own output again
+    return conv_norm(y, block.conv3, block.bn3, added=x, relu=True)
 
 
 class TimmBackbone(nn.Module):

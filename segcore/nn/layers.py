@@ -67,15 +67,18 @@ class Attention(nn.Module):
         self, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None = None
     ) -> Tensor:
         """(B, Q, C), (B, S, C), (B, S, C), `allowed` (B, Q, S) bool -> (B, Q, C)."""
-        weights = self.in_proj_weight.chunk(3)
-        biases = self.in_proj_bias.chunk(3)
         q, k, v = (
-            F.linear(x, w, b).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for x, w, b in zip((query, key, value), weights, biases, strict=True)
+            x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for x in self._project(query, key, value)
         )  # (B, heads, Q or S, C/heads)
         mask = None if allowed is None else allowed[:, None]
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out_proj(out.transpose(1, 2).flatten(2))
+
+    def _project(self, *inputs: Tensor) -> list[Tensor]:
+        """Query, key and value, each by its third of the weights."""
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        return [F.linear(*x) for x in zip(inputs, weights, biases, strict=True)]
 
 
 def run_blocks(blocks: Iterable[Callable[[Tensor], Tensor]], x: Tensor, recompute: bool) -> Tensor:

@@ -1,19 +1,23 @@
 """Numbers of the published model, by formula-made weights (specification, section 13)."""
 
+import copy
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from golden_weights import fill, golden_image
+from prepared_models import needs_onednn
 
 from mask2former.build import build
+from mask2former.prepared import PREPARED
 from mask2former.semantic import class_scores, late_scores
 from mask2former.video_build import build_video
 from mask2former.weights import to_official, to_ours
 from segcore.config import load_config
 from segcore.data.catalog import Catalog
 from segcore.masks import area
+from segcore.nn.prepared import prepare
 from segcore.nn.resize import Upsampler
 from segcore.structures import Batch, Frame, Record, Sample, Targets
 
@@ -52,8 +56,20 @@ def coco_outputs(aux=True):
         return task_of(COCO).model.eval()(batch.images, batch.sizes, aux=aux)
 
 
+@needs_onednn
+def test_r50_prepared_for_a_cpu_predicts_the_same():
+    """On a copy: the other tests take the plain model."""
+    task, batch = task_of(COCO), batch_of()
+    model = prepare(copy.deepcopy(task.model).eval(), torch.float32, PREPARED)
+    with torch.inference_mode():
+        check_r50(model(batch.images, batch.sizes))
+
+
 def test_r50_features_and_predictions():
-    out = coco_outputs()
+    check_r50(coco_outputs())
+
+
+def check_r50(out):
     for feature, mean in zip(out.features, (0.510428, 0.442224, 0.399721, 0.267132), strict=True):
         near(feature.mean(), mean)
     answer = out.layers[-1]

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from prepared_models import needs_onednn
 from tiny_model import metadata_of, model_of
 
 from mask2former.weights import to_official
-from segcore.build.task import load_task
+from segcore.build.task import load_for_inference, load_task, prepared
 from segcore.config import load_config
 from segcore.errors import ConfigError, WeightsError
+from segcore.nn.packed import PackedLinear
 
 NO_DATA = ["MODEL.DEVICE", "cpu", "DATASETS.TRAIN", "[]", "DATASETS.TEST", "[]"]
 COCO = ["DATASETS.TRAIN", "[coco_2017_train_panoptic]"]
@@ -59,3 +61,30 @@ def test_classes_that_nobody_names_raise(cfg, checkpoint):
 def test_no_weights_warn(root, caplog):
     load_task(load_config(root / "configs/tiny/panoptic_tiny.yaml", [*NO_DATA, *COCO]), "")
     assert "no weights given" in caplog.text
+
+
+def packed(task):
+    return any(isinstance(m, PackedLinear) for m in task.model.modules())
+
+
+@needs_onednn
+def test_only_what_looks_at_images_on_a_cpu_is_prepared(cfg, checkpoint):
+    plain = replace(cfg, TEST=replace(cfg.TEST, PREPARE=False))
+    compiled = replace(cfg, MODEL=replace(cfg.MODEL, COMPILE=True))
+    assert packed(load_for_inference(cfg, checkpoint))
+    assert not packed(load_task(cfg, checkpoint))
+    assert not packed(load_for_inference(plain, checkpoint))
+    assert not packed(load_for_inference(compiled, checkpoint))
+    assert not packed(load_for_inference(cfg, checkpoint, device=torch.device("meta")))
+
+
+def test_a_pytorch_without_the_operators_warns_and_keeps_the_model(cfg, checkpoint, caplog):
+    task = load_task(cfg, checkpoint)
+    assert prepared(task, lacking="oneDNN") is task and not packed(task)
+    assert "plain layers, slower: this PyTorch has no oneDNN" in caplog.text
+    assert len(caplog.records) == 1
+
+
+def test_an_architecture_that_says_nothing_of_it_keeps_its_model(cfg, checkpoint):
+    task = replace(load_task(cfg, checkpoint), prepared=None)
+    assert prepared(task, lacking="") is task and not packed(task)

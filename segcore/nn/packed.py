@@ -1,0 +1,127 @@
+"""Layers for inference on a CPU: weights laid out once as oneDNN wants them, more in one pass.
+
+PyTorch lays out a layer's weights anew at every call, multiplies float32 matrices by another
+library, and goes over a map once more for each ReLU and each sum. These layers do not. They hold
+the packed weights alone, in float32 or bfloat16, so they can neither be trained nor saved.
+
+Legend of one-letter names: B images, C D channels, S tokens, h w feature cells.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CACHED_TOKENS = 4096  # so many at a time that a CPU's cache holds their hidden layer
+OPERATORS = (
+    *("_linear_pointwise", "_reorder_linear_weight"),
+    *("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight"),
+)
+ops: Any = torch.ops.mkldnn
+
+
+def missing_operator() -> str:
+    """What this PyTorch lacks for packed layers; "" where they run."""
+    if not torch.backends.mkldnn.is_available():
+        return "oneDNN"
+    lacking = [f"torch.ops.mkldnn.{name}" for name in OPERATORS if not hasattr(ops, name)]
+    return ", ".join(lacking)
+
+
+class PackedLinear(nn.Module):
+    """A linear layer, then perhaps ReLU or GELU.
+
+    Args:
+        weight: (D, C).
+        bias: (D,).
+        kind: float32 or bfloat16: in what is multiplied, and the type of the result.
+        then: "none", "relu" or "gelu".
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, kind: torch.dtype, then: str = "none"
+    ) -> None:
+        super().__init__()
+        self.kind, self.then = kind, then
+        # the layout is the same for all numbers of rows but the smallest, and right for any
+        self.weight = ops._reorder_linear_weight(weight.detach().to(kind), CACHED_TOKENS)
+        self.bias = None if bias is None else bias.detach().to(kind)
+
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """(..., C) -> (..., D).
+
+        Args:
+            added: (..., D) added to the result.
+        """
+        x = x.to(self.kind)
+        if added is None:
+            return ops._linear_pointwise(x, self.weight, self.bias, self.then, [], "none")
+        if added.dtype != self.kind:  # a sum in float32 stays one
+            return added + self(x)
+        return ops._linear_pointwise.binary(x, added, self.weight, self.bias, "add")
+
+
+class PackedConv(nn.Module):
+    """A convolution with a norm folded into it, then perhaps a sum and ReLU.
+
+    Args:
+        conv: its weight and bias are not looked at.
+        weight: (D, C/groups, k, k).
+        bias: (D,).
+        kind: float32 or bfloat16: in what is multiplied, and the type of the result.
+    """
+
+    def __init__(
+        self, conv: nn.Conv2d, weight: Tensor, bias: Tensor | None, kind: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        steps: tuple[Any, ...] = (conv.padding, conv.stride, conv.dilation)
+        self.shape = (*(list(step) for step in steps), conv.groups)
+        weight = weight.detach().to(kind, memory_format=torch.channels_last)
+        self.weight = ops._reorder_convolution_weight(weight, *self.shape)
+        self.bias = None if bias is None else bias.detach().to(kind)
+
+    def forward(self, x: Tensor, added: Tensor | None = None, relu: bool = False) -> Tensor:
+        """(B, C, h, w) -> (B, D, h', w').
+
+        Args:
+            added: (B, D, h', w') added to the result, before ReLU; overwritten by the result,
+                which saves fetching memory for another map.
+        """
+        layer = (x.to(self.kind), self.weight, self.bias, *self.shape)
+        if added is None:
+            return ops._convolution_pointwise(*layer, "relu" if relu else "none", [], "")
+        then = ("add", 1.0, "relu" if relu else None, [], None)
+        return ops._convolution_pointwise_.binary(added.to(self.kind), *layer, *then)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with ReLU or GELU between them, and perhaps a residual sum.
+
+    Args:
+        first, second: of the plain network.
+        between: "relu" or "gelu".
+    """
+
+    def __init__(
+        self, first: nn.Linear, second: nn.Linear, kind: torch.dtype, *, between: str
+    ) -> None:
+        super().__init__()
+        self.first = PackedLinear(first.weight, first.bias, kind, between)
+        self.second = PackedLinear(second.weight, second.bias, kind)
+
+    def forward(self, x: Tensor, residual: bool = False) -> Tensor:
+        """(..., C) -> (..., C).
+
+        Args:
+            residual: add x to the result.
+        """
+        tokens = x.flatten(0, -2)  # (S, C)
+        parts = [
+            self.second(self.first(part), part if residual else None)
+            for part in tokens.split(CACHED_TOKENS)
+        ]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(x.shape)

@@ -1,0 +1,143 @@
+"""A model's layers replaced by packed ones, once its weights are loaded, to look at images.
+
+Which class of modules is replaced by what stands in tables: here of the layers that all models
+share, beside each architecture of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from segcore.nn.backbones import ResNet, folded
+from segcore.nn.layers import Attention, ConvNorm, Perceptron
+from segcore.nn.packed import PackedConv, PackedLinear
+
+Preparation = Callable[[Any, torch.dtype], nn.Module]
+Plain = TypeVar("Plain", bound=nn.Module)
+
+
+def prepare(
+    model: nn.Module, kind: torch.dtype, own: Mapping[type[nn.Module], Preparation]
+) -> nn.Module:
+    """The model for inference on a CPU, changed in place; its state dict is no longer of use.
+
+    Args:
+        model: in eval mode, on the CPU, with its weights.
+        kind: float32 or bfloat16; the latter's model runs under autocast.
+        own: what takes the place of a class of modules, besides the layers that models share.
+            What it returns is searched for further ones.
+    """
+    return _prepared(model, kind, SHARED | dict(own), {})
+
+
+def _prepared(
+    module: nn.Module,
+    kind: torch.dtype,
+    table: Mapping[type[nn.Module], Preparation],
+    done: dict[nn.Module, nn.Module],
+) -> nn.Module:
+    if module in done:  # one that stands in two places
+        return done[module]
+    change = table.get(type(module))
+    new = done[module] = change(module, kind) if change else module
+    for name, child in new.named_children():
+        setattr(new, name, _prepared(child, kind, table, done))
+    return new
+
+
+def as_class(module: nn.Module, prepared: type[Plain]) -> Plain:
+    """The same module, with the methods of a class that is derived from its own."""
+    module.__class__ = prepared
+    assert isinstance(module, prepared)
+    return module
+
+
+def packed_linear(layer: nn.Linear, kind: torch.dtype) -> PackedLinear:
+    """Any linear layer."""
+    return PackedLinear(layer.weight, layer.bias, kind)
+
+
+def packed_conv(conv: nn.Conv2d, kind: torch.dtype) -> nn.Module:
+    """Any convolution that pads with zeros; others stay."""
+    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        return conv
+    return PackedConv(conv, conv.weight, conv.bias, kind)
+
+
+def packed_pair(conv: nn.Conv2d, norm: nn.Module, kind: torch.dtype) -> PackedConv:
+    """A convolution and the norm behind it, as `conv_norm` takes it."""
+    weight, bias = folded(conv, norm)
+    return PackedConv(conv, weight, bias, kind)
+
+
+def pack_pairs(module: nn.Module, kind: torch.dtype, *pairs: tuple[str, str]) -> None:
+    """Replace convolutions by packed ones with their norms inside.
+
+    Args:
+        pairs: names of a convolution and its norm, children of the module.
+    """
+    for conv, norm in pairs:
+        plain: Any = module.get_submodule(conv)
+        setattr(module, conv, packed_pair(plain, module.get_submodule(norm), kind))
+        setattr(module, norm, nn.Identity())
+
+
+BOTTLENECK = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
+
+
+def _resnet(net: ResNet, kind: torch.dtype) -> nn.Module:
+    pack_pairs(net, kind, ("conv1", "bn1"))
+    for block in (block for layer in net.layers for block in layer.children()):
+        pack_pairs(block, kind, *BOTTLENECK)
+        if isinstance(block.downsample, nn.Sequential):
+            pack_pairs(block.downsample, kind, ("0", "1"))
+    return net
+
+
+class _ConvNorm(nn.Module):
+    """GroupNorm and ReLU behind a packed convolution."""
+
+    def __init__(self, plain: ConvNorm, kind: torch.dtype) -> None:
+        super().__init__()
+        self.conv, self.norm, self.relu = packed_conv(plain, kind), plain.norm, plain.relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, D, h, w)."""
+        x = self.norm(self.conv(x))
+        return x.relu_() if self.relu else x
+
+
+class _Attention(Attention):
+    """With a packed layer for each of its inputs."""
+
+    projections: nn.ModuleList
+
+    def _project(self, *inputs: Tensor) -> list[Tensor]:
+        return [project(x) for project, x in zip(self.projections, inputs, strict=True)]
+
+
+def _attention(plain: Attention, kind: torch.dtype) -> nn.Module:
+    pairs = zip(plain.in_proj_weight.chunk(3), plain.in_proj_bias.chunk(3), strict=True)
+    plain.projections = nn.ModuleList(PackedLinear(w, b, kind) for w, b in pairs)
+    del plain.in_proj_weight, plain.in_proj_bias
+    return as_class(plain, _Attention)
+
+
+def _perceptron(plain: Perceptron, kind: torch.dtype) -> nn.Module:
+    *hidden, last = plain.layers
+    packed = [PackedLinear(x.weight, x.bias, kind, "relu") for x in hidden]  # type: ignore[arg-type]
+    return nn.Sequential(*packed, last)
+
+
+SHARED: dict[type[nn.Module], Preparation] = {
+    nn.Linear: packed_linear,
+    nn.Conv2d: packed_conv,
+    ConvNorm: _ConvNorm,
+    Attention: _attention,
+    Perceptron: _perceptron,
+    ResNet: _resnet,
+}

@@ -1,0 +1,53 @@
+"""Mask2Former prepared for a CPU says what the plain model says."""
+
+import copy
+
+import pytest
+import torch
+from prepared_models import assert_alike, both, needs_onednn, pixels
+from tiny_model import model_of
+
+from mask2former.prepared import PREPARED
+from segcore.nn.packed import PackedLinear
+from segcore.nn.prepared import prepare
+
+pytestmark = needs_onednn
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3, 64, 96), (2, 1, 3, 50, 70), (1, 3, 3, 64, 64)])
+def test_stills_batches_and_clips_equal_the_plain_model(root, shape):
+    plain, prepared = both(model_of(root), PREPARED)
+    with torch.inference_mode():
+        wanted, mine = (model(*pixels(*shape)) for model in (plain, prepared))
+    assert len(mine.layers) == len(wanted.layers) == 3
+    for answer, other in zip(mine.layers, wanted.layers, strict=True):
+        assert_alike(answer.logits, other.logits)
+        assert_alike(answer.masks, other.masks)
+    for feature, other in zip(mine.features, wanted.features, strict=True):
+        assert_alike(feature, other)
+
+
+def test_bf16_is_as_near_to_fp32_as_the_plain_model(root):
+    plain, prepared = both(model_of(root), PREPARED, torch.bfloat16)
+    images = pixels(1, 1, 3, 64, 96)
+    with torch.inference_mode():
+        exact = plain(*images).layers[-1]
+        with torch.autocast("cpu", torch.bfloat16):
+            theirs, mine = (model(*images).layers[-1] for model in (plain, prepared))
+    for name in ("logits", "masks"):
+        wanted = getattr(exact, name)
+        errors = [(getattr(x, name).float() - wanted).abs().mean() for x in (theirs, mine)]
+        assert errors[1] < 1.5 * errors[0] + 1e-3 * wanted.abs().mean()
+        assert errors[1] < 0.03 * wanted.abs().mean()
+
+
+def test_a_decoder_of_another_class_keeps_the_mask_convolution(root):
+    model = model_of(root).eval()
+    theirs = type("Theirs", (type(model.decoder),), {})
+    model.decoder.__class__ = theirs
+    images = pixels(1, 1, 3, 64, 64)
+    with torch.inference_mode():
+        wanted = model(*images).layers[-1].masks
+        mine = prepare(copy.deepcopy(model), torch.float32, PREPARED)
+        assert_alike(mine(*images).layers[-1].masks, wanted)
+    assert type(mine.decoder) is theirs and isinstance(mine.decoder.class_embed, PackedLinear)

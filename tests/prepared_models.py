@@ -1,0 +1,43 @@
+"""What the tests of prepared models share: a plain model beside its prepared copy."""
+
+import copy
+
+import pytest
+import torch
+
+from segcore.nn.backbones import FrozenBatchNorm2d
+from segcore.nn.packed import missing_operator
+from segcore.nn.prepared import prepare
+
+needs_onednn = pytest.mark.skipif(bool(missing_operator()), reason=f"no {missing_operator()}")
+
+
+def randomised(model):
+    """In eval mode, with norms that do something."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, FrozenBatchNorm2d | torch.nn.BatchNorm2d):
+            for value in (module.weight, module.running_var):
+                value.data.uniform_(0.5, 1.5)
+            for value in (module.bias, module.running_mean):
+                value.data.normal_(std=0.1)
+    return model.eval()
+
+
+def both(model, own, kind=torch.float32):
+    """The plain model and a prepared copy."""
+    plain = randomised(model)
+    return plain, prepare(copy.deepcopy(plain), kind, own)
+
+
+def assert_alike(mine, wanted, bound=1e-5):
+    """The largest difference is below a share of the largest value."""
+    assert mine.shape == wanted.shape
+    assert float((mine.float() - wanted.float()).abs().max() / wanted.abs().max()) < bound
+
+
+def pixels(*shape, seed=0):
+    """uint8 noise and the sizes (B, T, 2) of its images."""
+    made = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=made)
+    return images, torch.tensor(shape[-2:]).expand(*shape[:2], 2)
