@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -32,6 +32,8 @@ from segcore.engine.log import memory_mb
 from segcore.engine.trainer import Trainer
 from segcore.errors import ConfigError
 from segcore.structures import Batch
+
+Run = Callable[[Config, Task, Batch, Fabric], float]  # gives its seconds
 
 FULL = 0.9  # share of the memory from which on it is too little
 STEP, INFERENCE = "training step", "inference"
@@ -58,12 +60,20 @@ class Peak:
         return self.reserved / self.total
 
 
-def main(*, config_file: str, opts: Sequence[str], num_gpus: int) -> int:
+def main(
+    *,
+    config_file: str,
+    opts: Sequence[str],
+    num_gpus: int,
+    runs: Mapping[str, Run] | None = None,
+) -> int:
     """Print the peaks of a training step and an inference; 1 where one does not fit.
 
     Args:
         num_gpus: ranks that share SOLVER.IMS_PER_BATCH.
+        runs: of each part; None: its own.
     """
+    runs = runs or RUNS
     cfg = _config(config_file, opts)
     device = choose_device(cfg.MODEL.DEVICE)
     gpu = device.type == "cuda"
@@ -74,7 +84,7 @@ def main(*, config_file: str, opts: Sequence[str], num_gpus: int) -> int:
         table.columns[4].header = "whole process, MB"
     notes, status = [], 0
     for part, images in worst_parts(cfg, num_gpus):
-        shape, peak = _in_own_process(part, images, config_file, opts)
+        shape, peak = _in_own_process(part, images, config_file, opts, runs[part])
         if peak is None:
             table.add_row(part, str(images), shape, "does not fit")
             notes.append(f"{part} of {images} ({shape}): out of memory; {ADVICE[part]}")
@@ -130,12 +140,13 @@ def _config(config_file: str, opts: Sequence[str]) -> Config:
 
 
 def _in_own_process(
-    part: str, images: Images, config_file: str, opts: Sequence[str]
+    part: str, images: Images, config_file: str, opts: Sequence[str], run: Run
 ) -> tuple[str, Peak | None]:
     """The shape of the batch, and its peak; None where memory was too little."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_measure, args=(part, images, config_file, opts, theirs))
+    args = (part, images, config_file, opts, run, theirs)
+    process = context.Process(target=_measure, args=args)
     process.start()
     theirs.close()
     shape, peak = "", None
@@ -151,7 +162,7 @@ def _in_own_process(
 
 
 def _measure(
-    part: str, images: Images, config_file: str, opts: Sequence[str], pipe: Connection
+    part: str, images: Images, config_file: str, opts: Sequence[str], run: Run, pipe: Connection
 ) -> None:
     """The shape goes into the pipe, then the Peak, or nothing where memory is too little."""
     cfg = _config(config_file, opts)
@@ -162,7 +173,7 @@ def _measure(
         with TemporaryDirectory() as folder:
             batch = drawn_batch(task, images, Path(folder), train=part == STEP)
         pipe.send("x".join(map(str, batch.images.shape)))
-        seconds = (_step if part == STEP else _inference)(cfg, task, batch, fabric)
+        seconds = run(cfg, task, batch, fabric)
     except (RuntimeError, MemoryError) as error:
         full = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not full and "can't allocate memory" not in str(error):  # torch's words on the CPU
@@ -195,6 +206,9 @@ def _inference(cfg: Config, task: Task, batch: Batch, fabric: Fabric) -> float:
         else:
             task.postprocess(task.infer(batch, fabric.device), batch)
     return time.perf_counter() - start
+
+
+RUNS: dict[str, Run] = {STEP: _step, INFERENCE: _inference}
 
 
 def _peak(device: torch.device, before: float, seconds: float) -> Peak:

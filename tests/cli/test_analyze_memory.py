@@ -1,8 +1,12 @@
 """Which images need most memory, and what they take."""
 
+import os
+import re
+import signal
 from dataclasses import replace
 
 import pytest
+import torch
 from tiny import make_dataset
 
 from segcore.build.task import build_task
@@ -73,3 +77,48 @@ def test_memory_of_a_step_and_an_inference_is_printed(tiny, capsys, monkeypatch)
         ["inference", "1 x 64x80", "1x1x3x64x96"],
     ]
     assert all(float(row[3]) > 0 and float(row[6]) > 0 for row in rows)
+
+
+def out_of_gpu_memory(cfg, task, batch, fabric):
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def out_of_cpu_memory(cfg, task, batch, fabric):
+    torch.empty(1 << 60, dtype=torch.uint8)  # more than any machine has
+
+
+def killed(cfg, task, batch, fabric):
+    os.kill(os.getpid(), signal.SIGKILL)  # as a system does that has no memory left
+
+
+def wrong(cfg, task, batch, fabric):
+    raise RuntimeError("the model is wrong")
+
+
+def analyze(tiny, step, inference):
+    runs = {analyze_memory.STEP: step, analyze_memory.INFERENCE: inference}
+    return analyze_memory.main(config_file=CONFIG, opts=tiny[0], num_gpus=1, runs=runs)
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_is_said_with_advice_and_the_next_part_still_runs(
+    tiny, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert analyze(tiny, out_of_gpu_memory, out_of_cpu_memory) == 1
+    out = capsys.readouterr().out
+    rows = [[c.strip() for c in x.split("│")[1:-1]] for x in out.splitlines() if x[:1] == "│"]
+    assert [[row[0], *row[2:4]] for row in rows] == [
+        ["training step", "4x1x3x64x96", "does not fit"],
+        ["inference", "1x1x3x64x96", "does not fit"],
+    ]
+    step, inference = out.splitlines()[-2:]
+    assert step.startswith("training step of 4 x 64x80") and "SOLVER.IMS_PER_BATCH" in step
+    assert inference.startswith("inference of 1 x 64x80") and "TEST.BATCH_SIZE" in inference
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_does_not_fit_and_another_error_raises(tiny, capfd):
+    with pytest.raises(RuntimeError, match=re.escape("the inference of 1 x 64x80 failed")):
+        analyze(tiny, killed, wrong)
+    assert "the model is wrong" in capfd.readouterr().err
