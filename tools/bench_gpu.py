@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 
+from mask2former.build import build_criterion
 from segcore.build.data import catalog, train_metadata
 from segcore.build.task import build_task
 from segcore.config import load_config
@@ -126,15 +127,18 @@ def timed(make: Callable[[], Callable[[], object]], *, tiny: bool) -> dict[str, 
     return {"ms": statistics.median(spent), "min": min(spent), "max": max(spent), "MiB": peak}
 
 
-def losses() -> dict[str, float]:
-    """The largest relative difference of a loss on the GPU from that on the CPU, same points."""
+def losses(device: str = "cuda", side: int = 256) -> dict[str, float]:
+    """The largest relative difference of a loss on a device from that on the CPU, same points.
+
+    All layers at once on both, as on a GPU.
+    """
     torch.manual_seed(0)
     config = load_config(bench.CONFIG, ["MODEL.WEIGHTS", ""])
     task = build_task(config, train_metadata(config, catalog(config)))
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
-    images = torch.randint(0, 256, (1, 1, 3, 256, 256), dtype=torch.uint8)
-    masks, labels = (x.cpu() for x in bench.targets(256, 4))
+    images = torch.randint(0, 256, (1, 1, 3, side, side), dtype=torch.uint8)
+    masks, labels = (x.cpu() for x in bench.targets(side, 4))
     present = torch.ones(4, 1, dtype=torch.bool)
 
     def on(device: str) -> dict[str, torch.Tensor]:
@@ -143,16 +147,16 @@ def losses() -> dict[str, float]:
         def draw(*shape: Any, **given: Any) -> torch.Tensor:
             return torch.rand(*shape, generator=generator).to(given.get("device", "cpu"))
 
-        criterion: Any = task.losses
+        criterion = build_criterion(config)
         matcher = replace(criterion.matcher, draw=draw)
-        criterion = replace(criterion, matcher=matcher, draw=draw, published_order=True)
+        criterion = replace(criterion, matcher=matcher, draw=draw, published_order=False)
         goal = [Targets(labels.to(device), masks[:, None].to(device), present.to(device))]
         model = task.model.train().to(device)
         with torch.no_grad():
-            layers = model(images.to(device), torch.full((1, 1, 2), 256), goal)
-            return criterion(layers, goal, torch.tensor([4.0, 4.0], device=device))
+            outputs = model(images.to(device), torch.full((1, 1, 2), side), goal)
+            return criterion(outputs.layers, goal, torch.tensor(4.0, device=device))
 
-    wanted, found = on("cpu"), on("cuda")
+    wanted, found = on("cpu"), on(device)
     worst = max((abs(found[k].cpu() - x) / abs(x)).nan_to_num(torch.inf) for k, x in wanted.items())
     return {"difference": float(worst)}
 
@@ -160,7 +164,7 @@ def losses() -> dict[str, float]:
 def child(what: str, who: str, *, tiny: bool) -> int:
     """A stage that this file runs itself; its numbers are printed as JSON."""
     if what == "losses":
-        found = losses()
+        found = losses(side=64 if tiny else 256)
         print(json.dumps(found))
         return int(not found["difference"] <= LOSS_BOUND)
     size, batch, image = (128, 1, (64, 96)) if tiny else (1024, 2, (800, 1216))

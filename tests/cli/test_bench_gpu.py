@@ -10,9 +10,12 @@ import gpu_op
 import gpu_stand_in
 import pytest
 
+from tools import bench_gpu
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools/bench_gpu.py"
-ONLY = ("build", "op-equals", "compute-sanitizer", "training: ours, fp32")
+KINDS = ("training: ours, fp32", "training: ours, bf16", "inference: ours, fp32")
+ONLY = ("build", "op-equals", "losses-equal", "compute-sanitizer", *KINDS)
 
 
 @pytest.mark.slow
@@ -30,16 +33,23 @@ def test_a_failed_check_loses_no_other_stage_and_no_time_counts(stand_in: Path, 
     assert status == {
         "build": "skipped",
         "op-equals-grid-sample": "failed",
+        "losses-equal-cpu": "failed",
         "compute-sanitizer": "skipped",
-        "training: ours, fp32": "ok",
-    }
+        **dict.fromkeys(KINDS, "ok"),
+    }, stages
+    assert stages["losses-equal-cpu"]["output"].startswith('{"difference": ')  # it ran to its end
     assert stages["compute-sanitizer"]["why"] == "compute-sanitizer is not on PATH"
     assert stages["op-equals-grid-sample"]["why"].startswith("exit 1: ")
-    assert stages["training: ours, fp32"]["result"]["ms"] > 0
+    assert all(stages[kind]["result"]["ms"] > 0 for kind in KINDS)
     assert "Stand-in" in written["machine"]["GPU"]
     table = output.with_suffix(".md").read_text()
     assert "No time below counts" in table
     assert sum(line.startswith("| training: ours, fp32 |") for line in table.splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_losses_of_one_device_differ_by_nothing():
+    assert bench_gpu.losses(device="cpu", side=64) == {"difference": 0}
 
 
 @pytest.mark.slow
