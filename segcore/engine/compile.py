@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
+from torch._functorch import config as partitioner
+
+Backend = str | Callable[..., Any]
 
 
-def compile_parts(
-    model: nn.Module, parts: tuple[str, ...], backend: str | Callable[..., Any] = "inductor"
-) -> None:
+def compile_parts(model: nn.Module, parts: tuple[str, ...], backend: Backend = "inductor") -> None:
     """Compile some children in place, when they are first called; names of parameters stay.
 
     Sizes are symbols from the start, so that images of other sizes compile nothing anew; only
@@ -23,4 +25,19 @@ def compile_parts(
     """
     for name, child in model.named_children():
         if name in parts:
-            child.compile(dynamic=True, backend=backend)
+            child.compile(dynamic=True, backend=_keeping_no_views(backend))
+
+
+def _keeping_no_views(backend: Backend) -> Callable[..., Any]:
+    """The backend, made to keep for backward what is in memory, and to view it anew there.
+
+    Inductor sorts the strides of views that it keeps, and cannot where they are sums of symbols,
+    as in tokens of several levels: 1 < 32*a*b + 32*c*d is nothing that it can decide.
+    """
+
+    def compile_graph(graph: Any, inputs: Any, **options: Any) -> Any:
+        compiler = torch._dynamo.lookup_backend(backend) if isinstance(backend, str) else backend
+        with partitioner.patch(recompute_views=True):
+            return compiler(graph, inputs, **options)
+
+    return compile_graph
