@@ -15,7 +15,7 @@ from tools import bench_gpu
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools/bench_gpu.py"
 KINDS = ("training: ours, fp32", "training: ours, bf16", "inference: ours, fp32")
-ONLY = ("build", "op-equals", "losses-equal", "compute-sanitizer", *KINDS)
+ONLY = ("build", "op-equals", "compute-sanitizer", *KINDS)
 
 
 @pytest.mark.slow
@@ -33,11 +33,9 @@ def test_a_failed_check_loses_no_other_stage_and_no_time_counts(stand_in: Path, 
     assert status == {
         "build": "skipped",
         "op-equals-grid-sample": "failed",
-        "losses-equal-cpu": "failed",
         "compute-sanitizer": "skipped",
         **dict.fromkeys(KINDS, "ok"),
-    }, stages
-    assert stages["losses-equal-cpu"]["output"].startswith('{"difference": ')  # it ran to its end
+    }
     assert stages["compute-sanitizer"]["why"] == "compute-sanitizer is not on PATH"
     assert stages["op-equals-grid-sample"]["why"].startswith("exit 1: ")
     assert all(stages[kind]["result"]["ms"] > 0 for kind in KINDS)
