@@ -15,7 +15,7 @@ from maskrefine.hrnet import VARIANTS, PatchNetwork, Variant
 from maskrefine.patch_training import to_official, to_ours
 from maskrefine.patches import PATCH_SIZE
 from segcore.contracts import MaskRefiner
-from segcore.engine.checkpoint_reader import read_checkpoint
+from segcore.engine.checkpoint_reader import read_checkpoint, trained_weights
 from segcore.engine.wrapped_names import best_reading
 from segcore.errors import WeightsError
 
@@ -54,7 +54,7 @@ def load_patch_refiner(
     """
     content = read_checkpoint(weights)
     readings = [lambda theirs: to_official(to_ours(theirs))]
-    state = best_reading(content["model"], readings, (MARK, WIDTH))
+    state = best_reading(trained_weights(content), readings, (MARK, WIDTH))
     variant = _variant(state, weights)
     settings = _settings(content)
     variant = replace(variant, input_size=settings.get("INPUT_SIZE", variant.input_size))

@@ -158,6 +158,11 @@ class Amp:
 
 
 @dataclass
+class Ema:
+    DECAY: float = number(0.0, low=0, high=1)  # of the moving average of weights; 0: there is none
+
+
+@dataclass
 class EarlyStopping:
     PATIENCE: int = number(0, low=0)  # evaluations without improvement that end it; 0: none do
     MIN_DELTA: float = number(0.0, low=0)  # of the metric, in percent, to be an improvement
@@ -192,6 +197,7 @@ class Solver:
     CHECKPOINT_PERIOD: int = number(5000, low=0)
     CLIP_GRADIENTS: ClipGradients = field(default_factory=ClipGradients)
     AMP: Amp = field(default_factory=Amp)
+    EMA: Ema = field(default_factory=Ema)
     EARLY_STOPPING: EarlyStopping = field(default_factory=EarlyStopping)
 
 

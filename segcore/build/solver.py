@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from segcore.config import Config
 from segcore.contracts import Task
+from segcore.engine.ema import Ema
 from segcore.engine.launch import choose_precision
 from segcore.engine.optim import (
     Clipping,
@@ -47,6 +48,12 @@ def build_optimizer(cfg: Config, task: Task) -> tuple[Optimizer, Schedule]:
         )
         return optimizer, schedule
     return optimizer, multistep(steps=solver.STEPS, gamma=solver.GAMMA, warmup=warmup)
+
+
+def build_ema(cfg: Config, task: Task, optimizer: Optimizer) -> Ema | None:
+    """The moving average of the weights; None where SOLVER.EMA.DECAY is 0."""
+    decay = cfg.SOLVER.EMA.DECAY
+    return Ema(task.model, optimizer, decay) if decay else None
 
 
 def clipping(cfg: Config) -> Clipping:

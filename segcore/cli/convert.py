@@ -20,7 +20,7 @@ from segcore.build.task import load_task
 from segcore.config import config_from_dict, load_config
 from segcore.contracts import Task
 from segcore.engine.backbone_names import timm_swin_name
-from segcore.engine.checkpoint_reader import read_checkpoint
+from segcore.engine.checkpoint_reader import read_checkpoint, trained_weights
 from segcore.engine.weights import load_into_task, load_weights
 from segcore.engine.wrapped_names import unwrapped
 from segcore.errors import WeightsError
@@ -38,7 +38,7 @@ def main(*, kind: str, source: str | Path, goal: Path, config_file: str | None) 
     """
     given = read_checkpoint(source)
     task = task_of(given, source, config_file) if kind == "official" else None
-    content = converted(kind, given["model"], source, task)
+    content = converted(kind, trained_weights(given), source, task)
     write(content, goal)
     how = check_written(goal, content, task)
     print(f"{goal}: {len(content['model'])} tensors, {how}; name it in MODEL.WEIGHTS")
@@ -173,7 +173,7 @@ BACKBONES: dict[str, tuple[Callable[[Mapping[str, Tensor]], dict[str, Tensor]], 
 
 def convert(kind: str, source: str | Path) -> dict[str, Any]:
     """What the file will hold."""
-    return converted(kind, read_checkpoint(source)["model"], source)
+    return converted(kind, trained_weights(read_checkpoint(source)), source)
 
 
 def converted(

@@ -64,12 +64,15 @@ def build_run(cfg: Config, task: Task, trained: Metadata, fabric: Fabric) -> Run
     """The task with its trainer and the folder of its checkpoints."""
     folder = Path(cfg.OUTPUT_DIR)
     run_log = RunLog(folder, cfg.SOLVER.MAX_ITER) if fabric.is_global_zero else None
+    optimizer, schedule = solver.build_optimizer(cfg, task)
     trainer = Trainer(
         task,
-        *solver.build_optimizer(cfg, task),
+        optimizer,
+        schedule,
         fabric,
         clipping=solver.clipping(cfg),
         accumulate=cfg.SOLVER.ACCUMULATE,
+        ema=solver.build_ema(cfg, task, optimizer),
         log=run_log,
         folder=folder,
     )
@@ -102,10 +105,13 @@ def fit(cfg: Config, run: Run, batches: Iterator[Batch], catalog: Catalog) -> bo
         if cfg.DATASETS.TEST:
             run.save(iteration)  # whatever happens to the evaluation
         stop = trainer.signals
-        metrics = evaluate_all(cfg, run.task, catalog, run.fabric, stop=lambda: bool(stop.caught))
-        if trainer.log and metrics:
-            trainer.log.write({"iteration": iteration} | metrics, iteration)
-        run.record({} if stop.caught else metrics)
+        with run.evaluated_weights():
+            metrics = evaluate_all(
+                cfg, run.task, catalog, run.fabric, stop=lambda: bool(stop.caught)
+            )
+            if trainer.log and metrics:
+                trainer.log.write({"iteration": iteration} | metrics, iteration)
+            run.record({} if stop.caught else metrics)
 
     every = [(cfg.SOLVER.CHECKPOINT_PERIOD, run.save), (period, evaluate)]
     try:

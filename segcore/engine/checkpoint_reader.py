@@ -169,12 +169,25 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise _not_one(file, "it holds no dictionary")
     place, state = _weights_in(content)
-    if other := [name for name in AVERAGES if name in content and name not in place]:
+    ours = "ema_updates" in content  # `trained_weights` chooses
+    if other := [n for n in AVERAGES if n in content and n not in place and not ours]:
         logger.info("%s: %s is taken; it holds %s too", file, ".".join(place), ", ".join(other))
     about = dict(content) if place else {}
     if not _is_ours(about.get("metadata")):
         about.pop("metadata", None)
     return about | {"model": tensors(state)}
+
+
+def trained_weights(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a checkpoint is used for: the averaged weights where a run of ours wrote both.
+
+    Args:
+        content: of `read_checkpoint`.
+    """
+    if "ema_updates" in content and isinstance(content.get("model_ema"), Mapping):
+        logger.info("the averaged weights (EMA) are taken, not those of the last step")
+        return content["model_ema"]
+    return content["model"]
 
 
 def _is_ours(metadata: object) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -106,6 +106,11 @@ class Run:
         best.evaluations = of_all_ranks(best.evaluations, self.fabric)[0]
         self.trainer.ended = best.enough()
 
+    def evaluated_weights(self) -> AbstractContextManager[None]:
+        """The model as it is evaluated inside: with averaged weights, where there are any."""
+        ema = self.trainer.ema
+        return ema.applied() if ema else nullcontext()
+
     def missed_evaluation(self, period: int) -> bool:
         """Whether the run was killed while this iteration, one of every `period`, was evaluated."""
         due = bool(period) and self.trainer.iteration % period == 0
@@ -163,6 +168,9 @@ class Run:
         }
         if self.best.evaluations:
             content["evaluations"] = self.best.evaluations
+        if (ema := self.trainer.ema) and ema.begun:
+            averaged = {"model_ema": self.task.official(ema.state_dict())}
+            content |= averaged | {"ema_updates": ema.updates}
         self.checkpoints.save(content | self.about, name)
 
     def resume(self) -> dict[str, Any] | None:
@@ -175,6 +183,7 @@ class Run:
             logger.info("%s has no checkpoint to resume from", self.checkpoints.folder)
             return None
         self._check_classes(content.get("metadata") or {})
+        self._restore_ema(content)
         report = load_into_task(self.task, content["model"])
         if changed := reasons(report.resized | report.reinitialised):
             raise WeightsError(
@@ -189,6 +198,17 @@ class Run:
         self.trainer.ended = self.best.enough()
         logger.info("resumed at iteration %d", self.trainer.iteration)
         return {"iteration": self.saved, "config": content.get("config") or {}}
+
+    def _restore_ema(self, content: Mapping[str, Any]) -> None:
+        """Averages as the checkpoint has them; the model's weights are to follow."""
+        ema, there = self.trainer.ema, "ema_updates" in content
+        if ema and there:
+            load_into_task(self.task, content["model_ema"])
+            ema.begin(content["ema_updates"])
+        elif ema:
+            logger.warning("the checkpoint has no averaged weights: they start from its weights")
+        elif there:
+            logger.warning("SOLVER.EMA.DECAY is 0: the checkpoint's averaged weights are dropped")
 
     def _check_classes(self, stored: Mapping[str, Any]) -> None:
         """Refuse other classes than the run had, or another order: rows would change owners.

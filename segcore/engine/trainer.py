@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from segcore.contracts import Task
+from segcore.engine.ema import Ema
 from segcore.engine.log import RunLog
 from segcore.engine.optim import Clipping, Schedule, clip, resumed_state
 from segcore.engine.ranks import Feed
@@ -32,6 +33,7 @@ class Trainer:
     Args:
         schedule: factor of the optimizer's rates, by iteration.
         accumulate: batches to one optimizer step.
+        ema: of the model, updated by this optimizer's steps.
         log: of rank 0.
         folder: where a batch with a non-finite loss is saved.
     """
@@ -45,13 +47,14 @@ class Trainer:
         *,
         clipping: Clipping,
         accumulate: int = 1,
+        ema: Ema | None = None,
         log: RunLog | None = None,
         folder: Path | None = None,
     ) -> None:
         self.task, self.schedule, self.fabric = task, schedule, fabric
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
         self.model, self.optimizer = fabric.setup(task.model, optimizer)
-        self.clipping, self.log = clipping, log
+        self.clipping, self.log, self.ema = clipping, log, ema
         self.iteration = 0  # steps done, or handed to the GPU
         self.ended = ""  # why it needs no more steps, where an action says so; alike on all ranks
         self._stepped: tuple[int, torch.cuda.Event] | None = None  # the last one, on the GPU
@@ -67,6 +70,8 @@ class Trainer:
         all of them, with `iteration` steps done.
         """
         self.model.train()
+        if self.ema and not self.ema.begun:
+            self.ema.begin()
         with self.signals:
             while self.iteration < stop and not self.ended and not self._stop_asked():
                 rate = self._set_rate()

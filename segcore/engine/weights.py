@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segcore.contracts import ClassRows, Task
 from segcore.engine.backbone_names import backbone_state
-from segcore.engine.checkpoint_reader import read_checkpoint, tensors
+from segcore.engine.checkpoint_reader import read_checkpoint, tensors, trained_weights
 from segcore.engine.fit_tensors import COMPUTED, Rows, fit_tensor
 from segcore.engine.wrapped_names import best_reading
 from segcore.errors import WeightsError
@@ -104,6 +104,7 @@ def load_weights(
 ) -> Report:
     """Load what fits, by name, and say what became of everything.
 
+    Of a checkpoint with averaged weights (EMA) of ours these are taken.
     Wrappers around names (Lightning, DataParallel, torch.compile ...) are seen by content. Other
     classes than the checkpoint's have their rows by name where both sides are known, or fresh ones;
     another number of queries cuts them or repeats them; bias tables of another window are resized.
@@ -122,7 +123,7 @@ def load_weights(
     where = "" if isinstance(source, Mapping) else f"{source}: "
     content = source if isinstance(source, Mapping) else read_checkpoint(source)
     nested = isinstance(content.get("model"), Mapping)
-    given = tensors(content["model"] if nested else content)
+    given = tensors(trained_weights(content) if nested else content)
     known = (content.get("metadata") or {}) if nested else {}
     rows = Rows(
         classes=class_rows,
