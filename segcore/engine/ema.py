@@ -56,7 +56,7 @@ class Ema:
             raise RuntimeError("begin() comes before the first step: the start belongs to it")
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         own, averages = ([pair[i] for pair in self._pairs] for i in (0, 1))
-        torch._foreach_lerp_(averages, own, 1 - decay)
+        torch._foreach_lerp_(averages, own, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
         self.updates += 1
 
     def state_dict(self) -> dict[str, Tensor]:
