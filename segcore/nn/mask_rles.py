@@ -11,6 +11,7 @@ Legend of one-letter names: N masks, A axes (N, or 1 for all masks), H W output 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,9 +53,9 @@ def encode(masks: Tensor, up: Upsampler) -> EncodedMasks:
     return EncodedMasks(rles, (total / (area + 1e-6)).float(), facts[:, 2:].float())
 
 
-def has_compiled(masks: Tensor) -> bool:
-    """Whether `encode_compiled` can take them: an older build of the kernels has no such."""
-    kernels = ms_deform_attn.compiled and hasattr(torch.ops.msda, "encode_masks")
+def has_compiled(masks: Tensor, name: str = "encode_masks") -> bool:
+    """Whether a compiled pass can take them: an older build of the kernels has no such."""
+    kernels = ms_deform_attn.compiled and hasattr(torch.ops.msda, name)
     return bool(kernels) and masks.device.type == "cpu"
 
 
@@ -83,12 +84,21 @@ def encode_compiled(
 
 @functools.lru_cache(maxsize=64)
 def _taps(cells: int, canvas: int, inside: int, length: int) -> Taps:
-    axis = AxisResize.of(cells, canvas, inside, length, torch.device("cpu"))
-    first, last = torch.tensor(axis.first), torch.tensor(axis.last)
-    count = int((last - first).max()) + 1
-    first = first.clamp(max=cells - count)
-    weights = axis.weights.gather(0, first + torch.arange(count)[:, None])
-    return Taps(first[None].int(), weights[None])
+    return stack_taps([AxisResize.of(cells, canvas, inside, length, torch.device("cpu"))])
+
+
+def stack_taps(axes: Sequence[AxisResize]) -> Taps:
+    """Of axes with one number of cells; the shorter ones end with zeros."""
+    firsts, lasts = zip(*((torch.tensor(a.first), torch.tensor(a.last)) for a in axes), strict=True)
+    count = max(int((b - a).max()) + 1 for a, b in zip(firsts, lasts, strict=True))
+    length = max(len(x) for x in firsts)
+    first = torch.zeros(len(axes), length, dtype=torch.int32)
+    weights = torch.zeros(len(axes), count, length)
+    for i, (axis, at) in enumerate(zip(axes, firsts, strict=True)):
+        begin = at.clamp(max=len(axis.weights) - count)
+        first[i, : len(at)] = begin
+        weights[i, :, : len(at)] = axis.weights.gather(0, begin + torch.arange(count)[:, None])
+    return Taps(first, weights)
 
 
 def _reference(masks: Tensor, up: Upsampler) -> EncodedMasks:

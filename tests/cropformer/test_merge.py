@@ -5,6 +5,8 @@ import torch
 
 from cropformer.merge import make_views, may_be_inside, paint, probability
 from cropformer.windows import crop_windows
+from segcore.nn import ms_deform_attn
+from segcore.nn.mask_rles import has_compiled
 
 
 def plain_merge(logits, scores, canvas, sizes, boxes, size):
@@ -48,6 +50,31 @@ def test_merge_and_painter_equal_plain_ones():
     assert float(painted.quality[scores.argmax()]) == pytest.approx(
         float(inside[best].mean()), rel=1e-3
     )
+
+
+@pytest.mark.skipif(
+    not has_compiled(torch.zeros(0), "paint_entities"), reason="ops/ is not built, or older"
+)
+@pytest.mark.parametrize("isa", ["avx512", "avx2", "plain"])
+@pytest.mark.parametrize(
+    ("count", "shift", "size"),
+    [(5, 0, (50, 70)), (5, -4, (133, 91)), (1, -2, (97, 40)), (1, 1, (16, 200))],
+)
+def test_the_compiled_painter_equals_the_one_in_torch(monkeypatch, count, shift, size, isa):
+    torch.manual_seed(4)
+    monkeypatch.setenv("MSDA_ISA", isa)
+    boxes = [[0, 0, size[1], size[0]], *map(list, crop_windows(size))][:count]
+    sizes = [(64, 90), (50, 70), (64, 96), (1, 96), (63, 5)][:count]
+    logits, scores = 3 * torch.randn(12, count, 16, 24) + shift, torch.rand(12)
+    logits[2], scores[7] = -1, scores[5]
+    views = make_views((16, 24), (64, 96), sizes, boxes, logits)
+    compiled = paint(logits, scores, views, size)
+    monkeypatch.setattr(ms_deform_attn, "compiled", None)
+    wanted = paint(logits, scores, views, size)
+    assert torch.equal(compiled.owner, wanted.owner)
+    assert torch.equal(compiled.areas, wanted.areas)
+    assert 1 < (wanted.areas > 0).sum() < 12
+    torch.testing.assert_close(compiled.quality, wanted.quality, rtol=0, atol=1e-6)
 
 
 def test_nothing_is_inside_outside_the_box_that_is_looked_at():

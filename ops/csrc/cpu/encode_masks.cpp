@@ -1,9 +1,6 @@
 // Masks of cells to COCO's compressed run lengths of pixels, on the CPU: both axes resized, the
 // threshold, the mean probability inside, the box and the text in one pass. No plane of pixels is
 // made: a thread holds one mask at full height and the width of its cells.
-//
-// An axis is given as a few taps: pixel i is the sum of weight(k, i) * cell[first[i] + k], added in
-// this order. Rows first, then columns.
 
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -18,44 +15,13 @@
 #include <type_traits>
 #include <vector>
 
+#include "axes.h"
 #include "isa.h"
 
 namespace msda {
 
-struct Axis {
-  const int32_t* first;
-  const float* weights;  // (taps, length)
-  int64_t taps, length;
-  float weight(int64_t tap, int64_t pixel) const { return weights[tap * length + pixel]; }
-};
-
-struct Span {
-  int64_t begin = 0, end = 0;
-  int64_t size() const { return end - begin; }
-};
-
-namespace plain {
-#define VECTOR_BYTES 16
-#include "mask_kernels.inl"
-#undef VECTOR_BYTES
-}  // namespace plain
-
-#if defined(__x86_64__)
-TARGET_BEGIN("avx2,fma,f16c")
-namespace avx2 {
-#define VECTOR_BYTES 32
-#include "mask_kernels.inl"
-#undef VECTOR_BYTES
-}  // namespace avx2
-TARGET_END
-TARGET_BEGIN("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
-namespace avx512 {
-#define VECTOR_BYTES 64
-#include "mask_kernels.inl"
-#undef VECTOR_BYTES
-}  // namespace avx512
-TARGET_END
-#endif
+#define KERNELS "mask_kernels.inl"
+#include "each_isa.inl"
 
 namespace {
 
@@ -130,13 +96,6 @@ Span touched(const Axis& axis, const std::vector<int32_t>& marked) {
     span.end = i + 1;
   }
   return span;
-}
-
-// Cells that pixels read.
-Span reads(const Axis& axis, Span pixels) {
-  const auto [low, high] =
-      std::minmax_element(axis.first + pixels.begin, axis.first + pixels.end);
-  return {*low, *high + axis.taps};
 }
 
 // One thread's memory, and what it does with it.
@@ -240,38 +199,6 @@ class Encoder {
   std::vector<int32_t> marked_rows_, marked_columns_;
   std::vector<float> block_, tall_;
   std::vector<uint64_t> words_, seen_;
-};
-
-// One axis of all masks, or of each: first (A, length) int32, weights (A, taps, length).
-class Axes {
- public:
-  Axes(const Tensor& first, const Tensor& weights, int64_t masks, int64_t cells)
-      : first_(torch::stable::contiguous(first)), weights_(torch::stable::contiguous(weights)) {
-    STD_TORCH_CHECK(first_.dim() == 2 && weights_.dim() == 3 && first_.size(0) == weights_.size(0) &&
-                        first_.size(1) == weights_.size(2),
-                    "encode_masks: an axis must be first (A, length) and weights (A, taps, length)");
-    STD_TORCH_CHECK(first_.size(0) == 1 || first_.size(0) == masks,
-                    "encode_masks: an axis must be one for all masks or one for each of the ",
-                    masks, "; there are ", first_.size(0));
-    STD_TORCH_CHECK(first_.scalar_type() == ScalarType::Int &&
-                        weights_.scalar_type() == ScalarType::Float,
-                    "encode_masks: first must be int32 and weights float32");
-    STD_TORCH_CHECK(weights_.size(1) > 0 && weights_.size(2) > 0, "encode_masks: an empty axis");
-    const int32_t* it = static_cast<const int32_t*>(first_.const_data_ptr());
-    const auto [low, high] = std::minmax_element(it, it + first_.numel());
-    STD_TORCH_CHECK(first_.numel() == 0 || (*low >= 0 && *high + weights_.size(1) <= cells),
-                    "encode_masks: an axis reads cells outside of 0..", cells - 1);
-  }
-
-  Axis of(int64_t mask) const {
-    const int64_t set = first_.size(0) == 1 ? 0 : mask;
-    const int64_t taps = weights_.size(1), length = weights_.size(2);
-    return {static_cast<const int32_t*>(first_.const_data_ptr()) + set * length,
-            static_cast<const float*>(weights_.const_data_ptr()) + set * taps * length, taps, length};
-  }
-
- private:
-  Tensor first_, weights_;
 };
 
 std::tuple<Tensor, Tensor, Tensor> encode_masks(

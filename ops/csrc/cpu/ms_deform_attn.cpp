@@ -19,28 +19,8 @@
 
 namespace msda {
 
-namespace plain {
-#define VECTOR_BYTES 16
-#include "kernels.inl"
-#undef VECTOR_BYTES
-}  // namespace plain
-
-#if defined(__x86_64__)
-TARGET_BEGIN("avx2,fma,f16c")
-namespace avx2 {
-#define VECTOR_BYTES 32
-#include "kernels.inl"
-#undef VECTOR_BYTES
-}  // namespace avx2
-TARGET_END
-TARGET_BEGIN("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
-namespace avx512 {
-#define VECTOR_BYTES 64
-#include "kernels.inl"
-#undef VECTOR_BYTES
-}  // namespace avx512
-TARGET_END
-#endif
+#define KERNELS "kernels.inl"
+#include "each_isa.inl"
 
 namespace {
 
