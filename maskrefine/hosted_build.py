@@ -54,7 +54,7 @@ def build_hosted(cfg: Config, metadata: Metadata) -> Task:
     return Task(
         model=refiner,
         losses=partial(_losses, part.losses),
-        postprocess=DetectionResults(),
+        postprocess=DetectionResults(tight=True),  # a region has a margin around its mask
         views=views,
         renames=partial(to_ours, host),
         official=partial(to_official, host),

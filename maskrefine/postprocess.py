@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maskrefine.boxes import clip, has_area
 from maskrefine.paste import paste
+from segcore import masks as mask_io
 from segcore.structures import Batch, Instances, Outputs, Regions, Result, Size
 
 
@@ -21,13 +22,15 @@ class DetectionResults:
 
     Args:
         empty_kept: detections that the original image cuts to nothing stay, without pixels.
+        tight: boxes are those of the finished masks, not the regions that these were made in.
     """
 
     empty_kept: bool = False
+    tight: bool = False
 
     @torch.inference_mode()
     def __call__(self, outputs: Outputs, batch: Batch) -> list[Result]:
-        """One result a sample, with the detector's own boxes."""
+        """One result a sample, with the detector's own boxes or those of its masks."""
         regions = outputs.regions
         assert regions is not None
         sample = regions.sample.cpu()
@@ -46,6 +49,8 @@ class DetectionResults:
             kept = has_area(boxes)
             rows, boxes = rows[kept], boxes[kept]
         masks = paste(regions.probabilities[rows], boxes, size)
+        if self.tight:
+            boxes = torch.as_tensor(mask_io.boxes(masks), dtype=torch.float32)
         scores, labels = regions.scores[rows].float(), regions.labels[rows]
         return Instances(scores.cpu(), labels.cpu(), masks, boxes.cpu())
 

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from test_detector_runs import MACHINES, QUICK, words
@@ -14,6 +15,7 @@ from maskrefine.refinemask import RefineMaskHead
 from maskrefine.refinemask_losses import refinemask_losses
 from maskrefine.transfiner import TransfinerHead
 from maskrefine.transfiner_losses import transfiner_losses
+from segcore import masks as mask_io
 from segcore.cli import train
 from segcore.config import load_config
 from segcore.engine.weights import load_into_task
@@ -188,4 +190,6 @@ def test_a_head_is_trained_behind_mask2former(tmp_path, head):
     assert metrics["AP"] > 5, metrics
     weights = tmp_path / "refined/model_final.pth"
     result = Predictor(run["config_file"], weights, opts)(tmp_path / "data/images/00.png")[0]
-    assert len(result.instances.masks)
+    instances = result.instances
+    assert len(instances.masks)
+    assert np.array_equal(instances.boxes.numpy(), mask_io.boxes(instances.masks)), "no margin"
