@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cropformer import weights
 from cropformer.decoder import CropDecoder
+from cropformer.graph_results import EntityResults
 from cropformer.model import CropFormer
 from cropformer.postprocess import EntityPostProcess
 from cropformer.schema import Entity
@@ -66,6 +67,7 @@ def build_plain(cfg: Config, metadata: Metadata) -> Task:
         views=build_still_views(cfg, metadata),  # files keep their classes
         makes=("entity",),
         average=None,
+        graph_results=EntityResults(cfg.TEST.DETECTIONS_PER_IMAGE),
     )
 
 
@@ -104,6 +106,7 @@ def build_crops(cfg: Config, metadata: Metadata) -> Task:
         official=weights.to_official,
         metadata=metadata.as_entities(),
         makes=("entity",),
+        graph_results=EntityResults(),
         needs="segments",
         class_rows=CLASS_ROWS,
         query_rows=QUERY_ROWS,

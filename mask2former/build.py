@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mask2former.criterion import Criterion
 from mask2former.decoder import MaskedDecoder
+from mask2former.graph_results import QueryResults
 from mask2former.matcher import Matcher, Weights
 from mask2former.model import Mask2Former
 from mask2former.pixel_decoder import PixelDecoder
@@ -81,6 +82,15 @@ def build(cfg: Config, metadata: Metadata) -> Task:
         rates=backbone_rate(cfg),
         average=postprocess.averaged if makes == ("semantic",) else None,
         prepared=PREPARED,
+        graph_results=QueryResults(
+            metadata.is_thing,
+            test.SEMANTIC_ON,
+            test.PANOPTIC_ON,
+            test.INSTANCE_ON,
+            test.OBJECT_MASK_THRESHOLD,
+            test.OVERLAP_THRESHOLD,
+            cfg.TEST.DETECTIONS_PER_IMAGE,
+        ),
     )
 
 

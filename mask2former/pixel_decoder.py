@@ -23,6 +23,7 @@ class DeformableSelfAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, num_levels: int, num_points: int = 4) -> None:
         super().__init__()
         self.shape = (num_heads, num_levels, num_points)
+        self.attend = deform_attn  # or deform_attn_by_grid_sample, for other runtimes
         points = num_heads * num_levels * num_points
         self.sampling_offsets = nn.Linear(dim, points * 2)
         self.attention_weights = nn.Linear(dim, points)
@@ -56,7 +57,7 @@ class DeformableSelfAttention(nn.Module):
         offsets, logits = self._aim(query)
         offsets = offsets.unflatten(-1, (heads, levels, points, 2))
         logits = logits.unflatten(-1, (heads, levels * points))
-        return self.output_proj(deform_attn(value, shapes, reference, offsets, logits))
+        return self.output_proj(self.attend(value, shapes, reference, offsets, logits))
 
     def _aim(self, query: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S, C) -> where to look, and the weights' logits, points side by side."""
@@ -85,9 +86,10 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor, code: Tensor, reference: Tensor, shapes: list[int]) -> Tensor:
         read = self.self_attn(x + code, x, reference, shapes)
-        if x.is_cuda or torch.is_grad_enabled():
+        if x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_exporting():
             return self._settle(x, read)
-        # no token looks at another here: so few at a time that a CPU's cache holds them
+        # no token looks at another here: so few at a time that a CPU's cache holds them; a graph
+        # would keep their number, whatever the size of its images
         parts = (whole.split(self.cached_tokens, dim=1) for whole in (x, read))
         return torch.cat([self._settle(*part) for part in zip(*parts, strict=True)], dim=1)
 

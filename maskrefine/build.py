@@ -46,6 +46,10 @@ BOX_ROWS = (
     ClassRows(name="box_head.deltas.bias", each=4, background=None),
 )
 HEAD_KEY = "MODEL.ROI_MASK_HEAD.NAME"
+NO_GRAPH = (
+    "how many boxes and cells it looks at depends on the image (non-maximum suppression chooses"
+    " them on the way), and the tensors of an exported graph have fixed shapes"
+)
 
 
 HEADS: dict[str, Callable[..., TransfinerHead | RefineMaskHead]] = {
@@ -153,6 +157,7 @@ def build_detector(cfg: Config, metadata: Metadata) -> Task:
         metadata=metadata,
         makes=("instance",),
         needs="segments",
+        no_graph=NO_GRAPH,
         class_rows=(*BOX_ROWS, *(ClassRows(name=name, background=None) for name in rows)),
         training_only=tuple(f"mask_head.{name}" for name in part.training_only),
         rates=backbone_rate(cfg),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from maskrefine.build import build_mask_part
+from maskrefine.build import NO_GRAPH, build_mask_part
 from maskrefine.fpn import FPN
 from maskrefine.hosted import HostedRefiner
 from maskrefine.losses import MaskLosses
@@ -61,6 +61,7 @@ def build_hosted(cfg: Config, metadata: Metadata) -> Task:
         metadata=metadata,
         makes=("instance",),
         needs="segments",
+        no_graph=f"{NO_GRAPH}; its host alone can be exported, with the host's own config",
         class_rows=(*host.class_rows, *(ClassRows(name=name, background=None) for name in rows)),
         query_rows=host.query_rows,
         training_only=tuple(f"mask_head.{name}" for name in (*part.training_only, *part.coarse)),

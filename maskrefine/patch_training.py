@@ -50,6 +50,7 @@ def patch_task(
         metadata=METADATA,
         makes=("patch",),
         needs="segments",
+        no_graph="it looks at patches of masks, which `segcore refine` cuts out of images",
         precision=precision,
     )
 

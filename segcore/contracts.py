@@ -22,6 +22,7 @@ from segcore.structures import (
     Result,
     Rle,
     Sample,
+    Size,
     Targets,
 )
 
@@ -67,6 +68,16 @@ class PostProcessor(Protocol):
     """From logits to results at the original size."""
 
     def __call__(self, outputs: Outputs, batch: Batch) -> list[Result]: ...
+
+
+class GraphResults(Protocol):
+    """From logits to results in an exported graph: tensors of fixed shapes, at the input's size."""
+
+    def __call__(
+        self, logits: Tensor, masks: Tensor, sizes: Tensor, canvas: Size
+    ) -> dict[str, Tensor]:
+        """(Q, K+1), (Q, T, h, w), (T, 2) without padding, (H, W) with it -> tensors by name."""
+        ...
 
 
 class MaskHead(Protocol):
@@ -168,6 +179,8 @@ class Task:
         rates: factor of the base learning rate, by parameter name.
         average: one result of several outputs of an image, for test-time augmentation.
         precision: of inference; weights and results stay float32.
+        graph_results: of an exported model; None: it gives its logits alone.
+        no_graph: why the model cannot be exported; "": it can.
         clips: the model was made for videos: all frames of a clip are views of one sample, and its
             results hold tracks.
         prepared: by the class of a module, what takes its place for inference on a CPU, as
@@ -189,6 +202,8 @@ class Task:
     rates: Callable[[str], float] = everywhere_one
     average: Callable[[Sequence[AugmentedOutputs]], Result] | None = None
     precision: torch.dtype = torch.float32
+    graph_results: GraphResults | None = None
+    no_graph: str = ""
     clips: bool = False
     prepared: Mapping[type[nn.Module], Callable[[Any, torch.dtype], nn.Module]] | None = None
 

@@ -28,6 +28,7 @@ def test_the_plan_of_the_house_names_files_that_exist():
         "docs/refiners.md",
         "docs/training.md",
         "docs/video.md",
+        "docs/export.md",
         "docs/doctor.md",
         "docs/formats.md",
         "datasets/README.md",

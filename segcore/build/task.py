@@ -19,6 +19,9 @@ from segcore.engine.device import choose_device
 from segcore.engine.launch import DTYPES, choose_precision
 from segcore.engine.weights import load_into_task, read_checkpoint
 from segcore.errors import ConfigError, WeightsError
+from segcore.export.as_model import ExportedModel
+from segcore.export.facts import metadata_of
+from segcore.export.read import is_exported, read_exported
 from segcore.import_path import import_from
 from segcore.nn.packed import missing_operator
 from segcore.nn.prepared import prepare
@@ -58,9 +61,11 @@ def load_task(
 
     Args:
         checkpoint: whatever MODEL.WEIGHTS takes, or what `read_checkpoint` returned; "": the model
-            stays random, with a warning.
+            stays random, with a warning. A file of `segcore export` runs in its own runtime.
         device: None: the one of MODEL.DEVICE.
     """
+    if not isinstance(checkpoint, Mapping) and is_exported(checkpoint):
+        return _exported_task(cfg, Path(checkpoint))
     named = not isinstance(checkpoint, Mapping)
     content = checkpoint if isinstance(checkpoint, Mapping) else {}
     if named and str(checkpoint):
@@ -106,6 +111,12 @@ def prepared(task: Task, lacking: str | None = None) -> Task:
         logger.warning("inference with plain layers, slower: this PyTorch has no %s", lacking)
         return task
     return replace(task, model=prepare(task.model, task.precision, task.prepared))
+
+
+def _exported_task(cfg: Config, file: Path) -> Task:
+    opened = read_exported(file)
+    task = build_task(cfg, _trained_metadata(cfg, {"metadata": metadata_of(opened.facts)}))
+    return replace(task, model=ExportedModel(opened).eval(), prepared=None)
 
 
 def _trained_metadata(cfg: Config, content: Mapping[str, Any]) -> Metadata:

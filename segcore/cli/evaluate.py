@@ -24,6 +24,7 @@ from segcore.errors import ConfigError
 from segcore.evaluation.predictions import Predictions
 from segcore.evaluation.table import format_table
 from segcore.evaluation.writers import write_json
+from segcore.export.read import is_exported
 from segcore.file_names import short_name
 from segcore.structures import Batch, Result
 
@@ -60,12 +61,14 @@ def evaluate_checkpoint(cfg: Config, fabric: Fabric, *, resume: bool) -> None:
         )
 
 
-def _checkpoint(cfg: Config, resume: bool) -> dict[str, Any]:
+def _checkpoint(cfg: Config, resume: bool) -> dict[str, Any] | str:
     if resume and (content := Checkpoints(Path(cfg.OUTPUT_DIR)).last()):
         return content
     if not cfg.MODEL.WEIGHTS:
         raise ConfigError("--eval-only needs weights; add MODEL.WEIGHTS path/to/checkpoint")
-    return read_checkpoint(cfg.MODEL.WEIGHTS)
+    return (
+        cfg.MODEL.WEIGHTS if is_exported(cfg.MODEL.WEIGHTS) else read_checkpoint(cfg.MODEL.WEIGHTS)
+    )
 
 
 def evaluate_all(

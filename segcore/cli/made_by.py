@@ -65,6 +65,7 @@ def _digest(weights: str) -> str:
         return ""
     file, total = locate(weights), hashlib.sha256()
     parts = sorted(set(read_index(file).values())) if file.name.endswith(INDEX) else []
+    parts += [file.with_suffix(".bin").name] if file.suffix == ".xml" else []  # OpenVINO's two
     for part in (file, *(file.with_name(name) for name in parts)):
         with part.open("rb") as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())

@@ -12,6 +12,8 @@ import click
 
 from segcore.cli.flags import FILE, FREE, ManyWords, run, takes_config, takes_machines
 
+EXPORTS = ("onnx", "openvino", "torchscript", "torch-export")
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="segcore")
@@ -193,6 +195,33 @@ def convert_weights(**given: Any) -> None:
     prefixes that were written twice are put right.
     """
     run("segcore.cli.convert", **given)
+
+
+@main.command("export", context_settings=FREE)
+@click.option("--to", required=True, type=click.Choice(EXPORTS), help="the file's format")
+@click.option("--output", type=FILE, metavar="FILE", help="default: OUTPUT_DIR/model.onnx ...")
+@click.option("--size", type=click.IntRange(32), nargs=2, metavar="H W", help="of all images")
+@click.option("--dynamic", is_flag=True, help="images of any size; the default without --size")
+@click.option("--pixels", "kind", type=click.Choice(["uint8", "float32"]), default="uint8")
+@click.option("--post", is_flag=True, help="results too: scores, labels, masks, maps")
+@click.option("--custom-op", "custom", is_flag=True, help="torch-export: keep our sampling op")
+@click.option("--int8", metavar="DATA", help="quantised on images: a folder, or a data set's name")
+@click.option("--int8-images", type=click.IntRange(1), default=100, show_default=True)
+@takes_config
+def export(size: tuple[int, int] | None, dynamic: bool, **given: Any) -> None:
+    """Write a model for other runtimes: ONNX, OpenVINO, TorchScript, torch.export.
+
+    The file takes pixels and gives logits of classes and masks; it holds its classes, colours and
+    how images are resized. It is run at once, and compared with the model; what was compared lies
+    beside it, in FILE.parity.npz and FILE.parity.jsonl. docs/export.md has what runs where.
+
+    \b
+    segcore export coco/instance-segmentation/maskformer2_R50_bs16_50ep.yaml --to onnx \
+        --output model.onnx MODEL.WEIGHTS model_final.pth
+    """
+    if size and dynamic:
+        raise click.UsageError("--size and --dynamic exclude each other")
+    run("segcore.cli.export", needs_config=True, size=size, **given)
 
 
 @main.command(context_settings=FREE)

@@ -63,6 +63,13 @@ def deform_attn(
     return _attend(value, shapes, reference.to(kind), offsets.to(kind), logits.to(kind))
 
 
+def deform_attn_by_grid_sample(
+    value: Tensor, shapes: list[int], reference: Tensor, offsets: Tensor, logits: Tensor
+) -> Tensor:
+    """`deform_attn` by PyTorch's own operators, which exported graphs hold."""
+    return _fused(_reference, value, shapes, reference, offsets, logits)
+
+
 # ---------------------------------------------------------------- the operators
 
 

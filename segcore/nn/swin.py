@@ -18,16 +18,26 @@ from torch.nn import functional as F
 from segcore.nn.layers import run_blocks
 
 
-@lru_cache(maxsize=16)  # four sizes; one takes 55 MB at 1024 x 1024, window 12
 def shift_mask(h: int, w: int, window: int, shift: int, device: torch.device) -> Tensor:
     """(N, window^2, window^2) float: -100 between tokens that the shift brought together."""
-    region = torch.zeros(h, w, device=device)
-    cuts = (slice(0, -window), slice(-window, -shift), slice(-shift, None))
-    for i, rows in enumerate(cuts):
-        for j, columns in enumerate(cuts):
-            region[rows, columns] = 3 * i + j
+    if torch.compiler.is_exporting():  # its sizes and tensors are no real ones
+        return _shift_mask(h, w, window, shift, device)
+    return _known_mask(h, w, window, shift, device)
+
+
+def _shift_mask(h: int, w: int, window: int, shift: int, device: torch.device) -> Tensor:
+    rows, columns = (
+        (axis >= axis.shape[0] - window).float() + (axis >= axis.shape[0] - shift).float()
+        for axis in (torch.arange(h, device=device), torch.arange(w, device=device))
+    )  # 0, 1 and 2 along each axis
+    region = 3 * rows[:, None] + columns
     ids = windows(region[None, :, :, None], window)[..., 0]  # (N, window^2)
     return torch.where(ids[:, None] == ids[:, :, None], 0.0, -100.0)
+
+
+_known_mask = lru_cache(maxsize=16)(  # four sizes; one takes 55 MB at 1024 x 1024, window 12
+    _shift_mask
+)
 
 
 def windows(x: Tensor, size: int) -> Tensor:
@@ -71,9 +81,9 @@ class WindowAttention(nn.Module):
         bias = table[self.relative_position_index].permute(2, 0, 1)  # (heads, window^2, window^2)
         if mask is not None:  # as (B, N*heads, ...), so that all images share one copy of it
             bias = (bias + mask[:, None]).flatten(0, 1)
-            q, k, v = (t.unflatten(0, (-1, len(mask))).flatten(1, 2) for t in (q, k, v))
+            q, k, v = (t.unflatten(0, (-1, mask.shape[0])).flatten(1, 2) for t in (q, k, v))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        out = out.reshape(len(x), self.num_heads, *out.shape[2:])
+        out = out.reshape(x.shape[0], self.num_heads, *out.shape[2:])
         return self.proj(out.transpose(1, 2).flatten(2))
 
 

@@ -1,0 +1,59 @@
+"""OpenVINO: the one door to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segcore.export.facts import PREFIX, Facts, from_strings, to_strings
+from segcore.export.onnx_file import missing
+from segcore.export.opened import Opened
+
+SECTION = PREFIX.rstrip(".")  # of the runtime's own information
+
+
+def library() -> Any:
+    """The package; ConfigError where it is not installed."""
+    try:
+        import openvino
+    except ModuleNotFoundError as error:
+        raise missing(error) from None
+    return openvino
+
+
+def write(source: Path, path: Path, facts: Facts) -> None:
+    """An ONNX file as OpenVINO's .xml, with its .bin beside it."""
+    openvino = library()
+    save(openvino.convert_model(str(source)), path, facts)
+
+
+def load(path: Path) -> Any:
+    """The file as OpenVINO has it."""
+    return library().Core().read_model(str(path))
+
+
+def save(model: Any, path: Path, facts: Facts) -> None:
+    """A model of OpenVINO's, in fp32, with its facts."""
+    for name, value in to_strings(facts).items():
+        model.set_rt_info(value, [SECTION, name.removeprefix(PREFIX)])
+    library().save_model(model, str(path), compress_to_fp16=False)
+
+
+def read(path: Path) -> Opened:
+    """The file in OpenVINO's runtime, on the CPU, in fp32."""
+    openvino = library()
+    core = openvino.Core()
+    model = core.read_model(str(path))
+    noted = model.get_rt_info()
+    section = noted[SECTION] if SECTION in noted else {}  # noqa: SIM401  (no dict)
+    facts = from_strings({PREFIX + name: section[name].astype(str) for name in section})
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(pixels: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
+        values = compiled([pixels, sizes])
+        return {name: values[i].copy() for i, name in enumerate(facts["outputs"])}
+
+    version = openvino.__version__.split("-")[0]  # without its build
+    return Opened(facts, run, f"openvino {version}")

@@ -1,0 +1,33 @@
+"""Which runtime an exported file is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from segcore.errors import WeightsError
+from segcore.export import onnx_file, openvino_file, torch_file
+from segcore.export.opened import Opened
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".ts", "torch-export": ".pt2"}
+READERS: dict[str, Callable[[Path], Opened]] = {
+    ".onnx": onnx_file.read,
+    ".xml": openvino_file.read,
+    ".ts": torch_file.read_script,
+    ".pt2": torch_file.read_program,
+}
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether its name is that of an exported file."""
+    return Path(path).suffix in READERS
+
+
+def read_exported(path: Path) -> Opened:
+    """The file in its runtime; WeightsError where `segcore export` has not written it."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: there is no such file; expected one of `segcore export`")
+    opened = READERS[path.suffix](path)
+    if "outputs" not in opened.facts:
+        raise WeightsError(f"{path}: it lacks what `segcore export` writes of a model")
+    return opened
