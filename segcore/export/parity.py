@@ -46,11 +46,13 @@ class Compared:
     within: bool
 
 
-def compare(opened: Opened, graph: Graph, wanted: Wanted, sizes: Sequence[Size]) -> list[Compared]:
+def compare(
+    opened: Opened, graph: Graph, wanted: Wanted, sizes: Sequence[Size], tries: int = TRIES
+) -> list[Compared]:
     """Drawn images of each size, until one is within the bounds."""
     compared: list[Compared] = []
     for size in sizes:
-        for seed in range(TRIES):
+        for seed in range(tries):
             compared.append(_compared(opened, graph, wanted, size, seed))
             if compared[-1].within:
                 break
