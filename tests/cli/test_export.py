@@ -38,6 +38,7 @@ def test_another_ending_is_refused(tmp_path):
         run("onnx", tmp_path / "model.bin")
 
 
+@pytest.mark.slow
 def test_int8_without_images_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"--int8 .*empty: no image"):
