@@ -29,6 +29,7 @@ from maskrefine.transfiner import TransfinerHead
 from maskrefine.transfiner_losses import transfiner_losses
 from maskrefine.weights import PLAIN_HEAD, to_official, to_ours
 from segcore.build.backbone import build_backbone as build_any_backbone
+from segcore.build.entities import OneClassViews, entities_wanted
 from segcore.build.solver import backbone_rate
 from segcore.build.views import build_views
 from segcore.config import Config, section
@@ -115,8 +116,10 @@ def heads_of(cfg: Config) -> WithMaskHead:
 
 
 def build_detector(cfg: Config, metadata: Metadata) -> Task:
-    """Mask R-CNN, or one of the refiners in the place of its mask head."""
+    """Mask R-CNN, or one of the refiners in the place of its mask head; entities where wanted."""
     model, data = model_of(cfg), section(cfg, "INPUT", Input)
+    files, entities = metadata, entities_wanted(cfg)
+    metadata = files.as_entities() if entities else files
     num_classes = class_count(cfg, metadata)
     numerics = NUMERICS[model.NUMERICS]
     part = build_mask_part(cfg, num_classes)
@@ -129,7 +132,7 @@ def build_detector(cfg: Config, metadata: Metadata) -> Task:
         )
     views = build_views(
         cfg,
-        metadata,
+        files,
         outlines=data.MASK_FORMAT == "polygon",
         resample=numerics.resample,
     )
@@ -150,12 +153,12 @@ def build_detector(cfg: Config, metadata: Metadata) -> Task:
             anchor_beta=model.RPN.SMOOTH_L1_BETA,
             box_beta=model.ROI_BOX_HEAD.SMOOTH_L1_BETA,
         ),
-        postprocess=DetectionResults(empty_kept=numerics.empty_kept),
-        views=views,
+        postprocess=DetectionResults(empty_kept=numerics.empty_kept, apart=entities),
+        views=OneClassViews(views) if entities else views,
         renames=partial(to_ours, head=part.names),
         official=partial(to_official, style=model.NUMERICS, head=part.names),
         metadata=metadata,
-        makes=("instance",),
+        makes=("entity",) if entities else ("instance",),
         needs="segments",
         no_graph=NO_GRAPH,
         class_rows=(*BOX_ROWS, *(ClassRows(name=name, background=None) for name in rows)),

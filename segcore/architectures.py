@@ -58,7 +58,8 @@ ARCHITECTURES = {
     ),
     "GeneralizedRCNN": Architecture(
         build="maskrefine.build:build_detector",
-        sections=("maskrefine.schema:DETECTOR",),
+        sections=("maskrefine.schema:DETECTOR", ENTITY),
+        classes="cropformer.build:entity_classes",
     ),
     "RefinedMaskFormer": Architecture(
         build="maskrefine.hosted_build:build_hosted",

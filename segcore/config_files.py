@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import yaml
 
 from segcore.errors import ConfigError
+from segcore.shipped import shipped
 from segcore.user_path import user_path
 
 logger = logging.getLogger(__name__)
@@ -74,8 +75,14 @@ def read_files(path: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[Path,
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise ConfigError(f"{path}: _BASE_ is {bases!r}; expected a file name or a list of them")
     for base in bases:
-        yield from read_files(path.parent / user_path(base), (*above, path))
+        yield from read_files(_base_file(path, base), (*above, path))
     yield path, values
+
+
+def _base_file(path: Path, base: str) -> Path:
+    """Beside the file that names it, or else among the configs that come along."""
+    beside, known = path.parent / user_path(base), shipped("configs") / base
+    return known if known.is_file() and not beside.exists() else beside
 
 
 def read_word(text: str) -> Any:

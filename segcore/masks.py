@@ -14,6 +14,7 @@ from pycocotools import mask
 
 from segcore.structures import Rle, Size
 
+AREAS_AT_ONCE = 255  # pycocotools stores the number of masks in a byte there, and raises beyond
 coco_mask: Any = mask  # its stubs know nothing of RLEs as dictionaries
 
 
@@ -32,7 +33,9 @@ def decode(rle: Rle) -> np.ndarray:
 
 def area(rles: Iterable[Rle]) -> np.ndarray:
     """(N,) pixels of each."""
-    return coco_mask.area(list(rles))
+    listed = list(rles)
+    parts = [listed[i : i + AREAS_AT_ONCE] for i in range(0, len(listed), AREAS_AT_ONCE)]
+    return np.concatenate([coco_mask.area(part) for part in parts] or [np.zeros(0, np.uint32)])
 
 
 def boxes(rles: Iterable[Rle]) -> np.ndarray:

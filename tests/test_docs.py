@@ -31,6 +31,7 @@ def test_the_plan_of_the_house_names_files_that_exist():
         "docs/export.md",
         "docs/doctor.md",
         "docs/formats.md",
+        "docs/plan.md",
         "datasets/README.md",
     ],
 )

@@ -29,7 +29,7 @@ INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "import_path": {"errors"},
     "pinned": set(),
     "architectures": {"errors", "import_path", "keys", "schema"},
-    "config_files": {"errors", "user_path"},
+    "config_files": {"errors", "shipped", "user_path"},
     "whole_file": {"file_names"},
     "config": {
         *("architectures", "config_files", "errors", "import_path", "keys", "schema"),
@@ -44,6 +44,7 @@ INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "nn": GROUND,
     "data": GROUND,
     "doctor": {*GROUND, "data", "visualize"},
+    "plan": {*GROUND, "data"},
     "evaluation": GROUND,
     "export": {*GROUND, "nn"},
     "engine": GROUND,

@@ -84,7 +84,7 @@ def main(
         table.columns[4].header = "whole process, MB"
     notes, status = [], 0
     for part, images in worst_parts(cfg, num_gpus):
-        shape, peak = _in_own_process(part, images, config_file, opts, runs[part])
+        shape, peak = measured_alone(part, images, config_file, opts, runs[part])
         if peak is None:
             table.add_row(part, str(images), shape, "does not fit")
             notes.append(f"{part} of {images} ({shape}): out of memory; {ADVICE[part]}")
@@ -139,7 +139,7 @@ def _config(config_file: str, opts: Sequence[str]) -> Config:
     return replace(cfg, INPUT=replace(cfg.INPUT, MIN_SIZE_TRAIN=sizes))
 
 
-def _in_own_process(
+def measured_alone(
     part: str, images: Images, config_file: str, opts: Sequence[str], run: Run
 ) -> tuple[str, Peak | None]:
     """The shape of the batch, and its peak; None where memory was too little."""

@@ -62,10 +62,16 @@ def run(module: str, *, needs_config: bool = False, **given: Any) -> NoReturn:
         given |= split_words(given.pop("config_file"), given.pop("words"))
         if needs_config and given["config_file"] is None:
             raise click.UsageError("Missing CONFIG: a YAML file, or the name of one.")
+    sys.exit(call(module, "main", **given))
+
+
+def call(module: str, function: str, **given: Any) -> Any:
+    """What a function of a module returns; ends the program with a line where it has an error."""
     accept_any_console()
-    sys.path.append(str(Path.cwd()))  # last: a config may name parts of one's own by import path
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # last: a config may name parts of one's own by import path
     try:
-        sys.exit(import_module(module).main(**given))
+        return getattr(import_module(module), function)(**given)
     except (UserError, NonFiniteError, OSError) as problem:
         sys.exit(f"error: {problem}")
     except KeyboardInterrupt:
@@ -100,6 +106,27 @@ def takes_config(command: Command) -> Command:
         "--config-file", metavar="FILE", help="a YAML file, or a config that comes along, by name"
     )(command)
     return click.argument("words", **kinds)(command)
+
+
+def takes_wishes(command: Command) -> Command:
+    """What a plan should be like."""
+    for option in (
+        click.option(
+            "--network",
+            type=click.Choice(["maskrcnn", "mask2former"]),
+            help="default: by task, time and machine",
+        ),
+        click.option(
+            "--task",
+            type=click.Choice(["panoptic", "instance", "semantic", "entity"]),
+            help="default: by what the data hold",
+        ),
+        click.option(
+            "--minutes", type=click.FloatRange(1), help="of training; default: by the images"
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def takes_machines(command: Command) -> Command:

@@ -10,7 +10,17 @@ from typing import Any
 
 import click
 
-from segcore.cli.flags import FILE, FREE, ManyWords, run, takes_config, takes_machines
+from segcore.cli.flags import (
+    FILE,
+    FREE,
+    ManyWords,
+    call,
+    run,
+    split_words,
+    takes_config,
+    takes_machines,
+    takes_wishes,
+)
 
 EXPORTS = ("onnx", "openvino", "torchscript", "torch-export")
 
@@ -27,10 +37,35 @@ def main() -> None:
 
 @main.command(context_settings=FREE)
 @click.option("--eval-only", is_flag=True, help="as `segcore eval`")
+@click.option("--data", help="in place of CONFIG: a data set that a config is planned for")
+@click.option("--val", help="--data: what is evaluated; default: a fifth that is held back")
+@takes_wishes
 @takes_machines
 @takes_config
-def train(eval_only: bool, **given: Any) -> None:
-    """Train on DATASETS.TRAIN and evaluate on DATASETS.TEST."""
+def train(
+    eval_only: bool,
+    data: str | None,
+    val: str | None,
+    task: str | None,
+    network: str | None,
+    minutes: float | None,
+    **given: Any,
+) -> None:
+    """Train on DATASETS.TRAIN and evaluate on DATASETS.TEST.
+
+    With --data the config is what `segcore plan` writes for it, into OUTPUT_DIR/plan.yaml; with
+    --resume that file is used as it is.
+    """
+    wishes = {"val": val, "task": task, "network": network, "minutes": minutes}
+    if data is None and (meant := [f"--{name}" for name in wishes if wishes[name] is not None]):
+        raise click.UsageError(f"{meant[0]} is for a plan, which --data asks for")
+    if data is not None:
+        given |= split_words(given["config_file"], given.pop("words"))
+        if given["config_file"] or eval_only:
+            raise click.UsageError("--data makes a config of its own: no CONFIG, no --eval-only")
+        shared = {name: given[name] for name in ("opts", "resume", "num_gpus", "num_machines")}
+        path = call("segcore.cli.plan", "plan_of_run", data=data, **wishes, **shared)
+        given["config_file"] = str(path)
     run("segcore.cli.evaluate" if eval_only else "segcore.cli.train", **given)
 
 
@@ -262,6 +297,28 @@ def doctor(**given: Any) -> None:
     segcore doctor my/train.json@my/images --config small/instance_lite0.yaml
     """
     run("segcore.cli.doctor", **given)
+
+
+@main.command("plan", context_settings=FREE)
+@click.argument("data", metavar="DATA")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[VAL] [KEY VALUE]...")
+@click.option("--output", type=FILE, default="plan.yaml", show_default=True)
+@takes_wishes
+@click.option("--catalogs", type=FILE, multiple=True, help="more catalogue files")
+def plan_recipe(words: tuple[str, ...], **given: Any) -> None:
+    """Write a training config for a data set and this machine.
+
+    DATA and VAL are names of the catalogue, or paths as DATASETS.TRAIN takes them; without VAL a
+    fifth of the images is held back. Each line of the config has its reason beside it: what the
+    data hold, and what steps were measured to take here. KEY VALUE pairs are as `segcore train`
+    will get them.
+
+    \b
+    segcore plan my/train.json@my/images my/val.json@my/images --minutes 30
+    segcore train plan.yaml
+    """
+    val = words[0] if len(words) % 2 else None
+    run("segcore.cli.plan", val=val, opts=words[len(words) % 2 :], **given)
 
 
 @main.command(context_settings=FREE)

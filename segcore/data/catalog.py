@@ -24,6 +24,7 @@ from typing import Any
 from segcore.data.classes import metadata_of
 from segcore.data.formats.format import Entry, Format, Source
 from segcore.data.formats.table import FORMATS, all_formats, format_of, recognised
+from segcore.data.held_back import part_of, split_part
 from segcore.data.instance_truth import InstanceTruth
 from segcore.data.parsing.yaml_file import read_yaml
 from segcore.data.problem import Report
@@ -74,7 +75,8 @@ class Catalog:
 
         Args:
             name: of a catalogue file; or a path, [FORMAT=]ANNOTATIONS[@IMAGES]: a COCO JSON, a
-                COCO panoptic JSON, a folder of label images, or what FORMAT reads.
+                COCO panoptic JSON, a folder of label images, or what FORMAT reads. NAME#train and
+                NAME#val are four fifths of its images and the others.
         """
         if name not in self._entries:
             self._entries[name] = self._entry(name)
@@ -158,6 +160,10 @@ class Catalog:
     def _entry(self, name: str) -> Entry:
         if name in self._written:
             return _entry_of(name, self._written[name])
+        whole, part = split_part(name)
+        if part and not Path(name).exists():
+            entry = self.entry(whole)
+            return replace(entry, name=name, format=part_of(entry.format, part))
         if "@" in name or "/" in name or _stated_format(name) or Path(name).exists():
             return _entry_of_path(name)
         near = difflib.get_close_matches(name, self._written, n=3, cutoff=0.4)

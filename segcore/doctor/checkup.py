@@ -12,6 +12,7 @@ from segcore.doctor.balance import imbalance, mostly_crowds
 from segcore.doctor.crops import fits
 from segcore.doctor.finding import Finding, findings_of
 from segcore.doctor.label_numbers import shifted_labels
+from segcore.doctor.mirrored import mirrored_sides
 from segcore.doctor.objects import Crowding, SmallObjects
 from segcore.doctor.passing import Passing
 from segcore.doctor.recipe import Recipe
@@ -72,6 +73,8 @@ def check_up(
     if metadata is None or not len(passing.records):
         return checkup
     checkup.findings += imbalance(examination.classes, metadata)
+    if recipe is not None and recipe.mirrors and recipe.metadata.classes == metadata.classes:
+        checkup.findings += mirrored_sides(metadata, data)
     if examination.survey is not None and not passing.labelled:
         survey = examination.survey
         checkup.findings += mostly_crowds(survey.objects, survey.crowds, metadata)

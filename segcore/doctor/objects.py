@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from segcore import masks
+from segcore.data.object_areas import object_area
 from segcore.data.transforms import shortest_edge
 from segcore.doctor.finding import KEPT, Case, Finding, finding
-from segcore.structures import Metadata, PngId, Polygons, Record, Segment, Size
+from segcore.structures import Metadata, Record
 
 CELL = 4  # pixels of the resized image to a cell of the finest map, on which masks are made
 MANY = 0.05  # share of objects from which on it is a warning
@@ -41,7 +41,7 @@ class SmallObjects:
         h, w = shortest_edge(H, W, edge=self.min_size, longest=self.max_size)
         share = h * w / (H * W)
         for i, segment in enumerate(record.frames[0].segments):
-            area = None if segment.crowd else _area(segment, record.size)
+            area = None if segment.crowd else object_area(segment, record.size)
             if area is None:
                 continue
             self.seen[segment.category] += 1
@@ -113,15 +113,3 @@ class Crowding:
             yield finding(
                 "warning", check, metadata.name, cases, count=int(over.size), advice=advice
             )
-
-
-def _area(segment: Segment, size: Size) -> float | None:
-    """Pixels of a mask, as the file says where it does; None where only its PNG would know."""
-    if segment.area is not None and segment.area > 0:
-        return segment.area
-    if isinstance(segment.shape, PngId):
-        return None
-    shape = segment.shape
-    if isinstance(shape, Polygons):
-        shape = masks.encode_polygons(shape.rings, size)
-    return float(masks.area([shape])[0])

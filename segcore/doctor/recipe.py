@@ -21,6 +21,7 @@ class Recipe:
         detections: instances that are scored of an image; None: there are none.
         min_size: shorter edge at test time; 0: images stay as they are.
         max_size: longest edge at test time.
+        mirrors: half of the training images are mirrored.
     """
 
     views: ViewSampler
@@ -31,3 +32,4 @@ class Recipe:
     detections: int | None
     min_size: int
     max_size: int
+    mirrors: bool

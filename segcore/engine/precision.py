@@ -17,6 +17,10 @@ class LeanMixedPrecision(MixedPrecision):
     for losses that look at the matched ones alone, and make float32 of those themselves.
     """
 
+    def convert_input(self, data: Any) -> Any:
+        """As it is: images are uint8, and targets hold what Fabric cannot walk through."""
+        return data
+
     def convert_output(self, data: Any) -> Any:
         """The rest of a model's outputs in float32: losses of refiners count on it."""
         if not isinstance(data, Outputs):

@@ -60,10 +60,10 @@ def config(data, *more, options=SMALL):
     return load_config("tiny/detector_tiny.yaml", words(named, *more))
 
 
-def trained(cfg, steps, collected):
+def trained(cfg, steps, collected, precision="fp32"):
     """A task after some steps; its losses are collected."""
     torch.manual_seed(0)
-    sets, fabric = catalog(cfg), launch(device="cpu")
+    sets, fabric = catalog(cfg), launch(device="cpu", precision=precision)
     task = build_task(cfg, train_metadata(cfg, sets))
 
     def losses(*given):
@@ -87,6 +87,12 @@ def test_losses_fall_on_polygons_of_photographs(shared_data, head):
     totals = [sum(each.values()) for each in seen]
     assert np.isfinite(totals).all()
     assert np.mean(totals[-4:]) < 0.9 * np.mean(totals[:2]), totals
+
+
+def test_mixed_precision_trains_on_polygons(shared_data):
+    data, seen = shared_data / "coco_polygons_mini" / "instances.json", []
+    trained(config(data, "SOLVER.IMS_PER_BATCH", "2"), 2, seen, "bf16")
+    assert np.isfinite([sum(each.values()) for each in seen]).all()
 
 
 @pytest.fixture(scope="module")

@@ -120,3 +120,17 @@ def test_broken_images_are_left_out_of_the_samples(tmp_path, root, coco):
     counts, samples, _ = crops(recipe, tmp_path, name)
     assert {s.record.id for s in samples} == {1, 3} and 0 < counts.samples < 12
     assert np.all([len(s.targets.labels) == 1 for s in samples])
+
+
+def test_mirrored_classes_of_one_side_are_a_warning(tmp_path, root, coco):
+    check = "class of one side, and images are mirrored"
+    name = coco([[{}, {"category_id": 2}]], classes=("left_light", "hood"))
+    warned = found(root, tmp_path, name, "INPUT.RANDOM_FLIP", "horizontal")[check]
+    assert (warned.severity, [case.message for case in warned.cases]) == ("warning", ["left_light"])
+    assert "INPUT.RANDOM_FLIP none" in warned.advice
+    assert check not in found(root, tmp_path, name, "INPUT.RANDOM_FLIP", "none")
+
+
+def test_mirroring_classes_without_sides_is_right(tmp_path, root, coco):
+    results = found(root, tmp_path, coco([[{}]]), "INPUT.RANDOM_FLIP", "horizontal")
+    assert not [check for check in results if "mirrored" in check]

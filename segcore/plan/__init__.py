@@ -1,0 +1,1 @@
+"""A training recipe out of what the data hold and what the machine can do."""

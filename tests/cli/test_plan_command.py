@@ -1,0 +1,150 @@
+"""`segcore plan`, and `segcore train --data`."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny import make_dataset
+
+from segcore.cli.main import main
+from segcore.cli.plan import Asked, values_of, write_plan
+from segcore.config import load_config
+from segcore.errors import ConfigError
+from segcore.plan.plan import Wishes
+
+CLASSES = '["box", "disc", "ground"]'
+QUICK = {
+    "MODEL.DEVICE": "cpu",
+    "MODEL.WEIGHTS": "",
+    "MODEL.BACKBONE.NAME": "outside.networks:build_backbone",
+    "MODEL.BACKBONE.FROZEN_NORM": "false",
+    "DATALOADER.NUM_WORKERS": "0",
+    "SOLVER.MAX_ITER": "2",
+    "SEED": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plan")
+    make_dataset(folder)
+    (folder / "classes.json").write_text(CLASSES)
+    return folder
+
+
+def planned(folder, data, tmp_path, *, seconds=0.5, share=0.1, val="", **wishes):
+    """A plan whose measurements are given; its file."""
+    asked = Asked(
+        data=f"{folder / data}@{folder / 'images'}",
+        val=val,
+        wishes=Wishes(**wishes),
+        opts=("MODEL.DEVICE", "cpu"),
+    )
+    output = tmp_path / "plan.yaml"
+
+    def timed(config, opts, precisions):
+        load_config(config, opts)  # a draft is a config already
+        return {name: (seconds * (1 if name == "fp32" else 0.5), 0.1) for name in precisions}
+
+    shares = iter([share, 0.1, 0.1])
+    write_plan(asked, output, seconds=timed, share=lambda *_: next(shares))
+    return output
+
+
+@pytest.mark.parametrize(
+    ("data", "wishes", "base"),
+    [
+        ("instances.json", {}, "small/maskrcnn_lite0.yaml"),
+        ("instances.json", {"network": "mask2former"}, "small/instance_lite0.yaml"),
+        ("instances.json", {"task": "entity"}, "small/maskrcnn_lite0.yaml"),
+        ("panoptic.json", {}, "small/panoptic_lite0.yaml"),
+        ("panoptic.json", {"task": "semantic"}, "small/semantic_lite0.yaml"),
+        ("panoptic.json", {"task": "entity"}, "small/maskrcnn_lite0.yaml"),
+        (
+            "panoptic.json",
+            {"task": "entity", "network": "mask2former"},
+            "small/entity_lite0.yaml",
+        ),
+        ("labels", {}, "small/semantic_lite0.yaml"),
+    ],
+)
+def test_plan_is_a_config_with_a_reason_a_line(folder, tmp_path, data, wishes, base):
+    output = planned(folder, data, tmp_path, **wishes)
+    cfg = load_config(output)
+    assert yaml.safe_load(output.read_text())["_BASE_"] == base
+    assert [f"{folder / data}@{folder / 'images'}#train"] == cfg.DATASETS.TRAIN
+    assert [f"{folder / data}@{folder / 'images'}#val"] == cfg.DATASETS.TEST
+    assert cfg.SOLVER.MAX_ITER > 20
+    assert cfg.SOLVER.AMP.PRECISION == "bf16"
+    lines = output.read_text().splitlines()
+    for above, line in pairwise(lines):
+        key, _, value = line.partition(":")
+        if value and not key.lstrip().startswith("#"):
+            assert above.lstrip().startswith("#"), line
+
+
+def test_plan_says_what_differs_from_its_base_alone(folder, tmp_path):
+    output = planned(folder, "panoptic.json", tmp_path)
+    base, cfg = values_of("small/panoptic_lite0.yaml"), values_of(str(output))
+    text = output.read_text()
+    for key, value in cfg.items():
+        if value != base[key]:
+            assert f"{key.rpartition('.')[2]}: " in text
+    assert "BASE_LR: " not in text  # the base's, at the base's batch
+
+
+def test_memory_that_is_too_little_is_answered_by_accumulation(folder, tmp_path):
+    cfg = load_config(planned(folder, "panoptic.json", tmp_path, share=2.0))
+    assert cfg.SOLVER.ACCUMULATE == 2
+    assert cfg.SOLVER.IMS_PER_BATCH % 2 == 0
+
+
+def test_second_data_set_is_evaluated(folder, tmp_path):
+    data = f"{folder / 'labels'}@{folder / 'images'}"
+    cfg = load_config(planned(folder, "labels", tmp_path, val=data, minutes=20.0))
+    assert cfg.DATASETS.TRAIN == cfg.DATASETS.TEST == [data]
+    with pytest.raises(ConfigError, match="name the other part"):
+        write_plan(Asked(data=f"{data}#train"), tmp_path / "no.yaml")
+
+
+def test_crowded_images_and_sides_are_in_the_plan(folder, tmp_path):
+    """1,000 squares in each of three images, of classes that say left and right."""
+    make_dataset(tmp_path, count=3)
+    file = tmp_path / "instances.json"
+    content = json.loads(file.read_text())
+    content["categories"] = [{"id": 3, "name": "left_hand"}, {"id": 7, "name": "right_hand"}]
+    squares = [[x, y, x + 1, y, x + 1, y + 1, x, y + 1] for x in range(40) for y in range(25)]
+    content["annotations"] = [
+        {"id": 1000 * i + n, "image_id": i, "category_id": 3, "iscrowd": 0, "area": 1}
+        | {"segmentation": [ring], "bbox": [*ring[:2], 1, 1]}
+        for i in range(3)
+        for n, ring in enumerate(squares)
+    ]
+    file.write_text(json.dumps(content))
+    cfg = load_config(planned(tmp_path, "instances.json", tmp_path, network="mask2former"))
+    assert cfg.MODEL.MASK_FORMER.NUM_OBJECT_QUERIES == cfg.TEST.DETECTIONS_PER_IMAGE == 1100
+    assert cfg.INPUT.RANDOM_FLIP == "none"
+    detector = load_config(planned(tmp_path, "instances.json", tmp_path))
+    assert detector.TEST.DETECTIONS_PER_IMAGE == 1100
+    assert detector.SOLVER.MAX_ITER == 800  # enough for three images
+
+
+@pytest.mark.slow
+def test_train_plans_for_data_trains_and_resumes_by_the_same_plan(tmp_path, capfd):
+    make_dataset(tmp_path)
+    data, output = f"{tmp_path}/instances.json@{tmp_path}/images", tmp_path / "out"
+    words = ["train", "--data", data, "--minutes", "1", "OUTPUT_DIR", str(output)]
+    words += [word for pair in QUICK.items() for word in pair]
+    for more in ([], ["--resume"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*words[:1], *more, *words[1:]])
+        assert ended.value.code == 0
+    assert "this run is" in capfd.readouterr().out
+    plan = output / "plan.yaml"
+    assert f"TRAIN: ['{data}#train']" in plan.read_text() or f"{data}#train" in plan.read_text()
+    assert (output / "model_final.pth").is_file()
+    metrics = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    assert [row["iteration"] for row in metrics if "AP" in row][-1] == 2
+    assert Path(output / "config.yaml").is_file()
