@@ -16,16 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from segcore.build.refine import build_refiner
 from segcore.build.task import load_for_inference
 from segcore.config import Config, load_config
 from segcore.data.frame_source import frame_source
-from segcore.data.images import read_image, rgb_image
 from segcore.data.problem import Report, raise_it
 from segcore.engine.device import choose_device
 from segcore.errors import ConfigError, DataError
+from segcore.given_image import ImageLike, listed, pixels_of
+from segcore.image_result import ImageResult
 from segcore.refined import refined
 from segcore.structures import (
     Batch,
@@ -41,7 +41,6 @@ from segcore.video.linker import Linker
 from segcore.video.stream import OVERLAP, WINDOW, TrackedFrame, Tracking, whole_tracks
 from segcore.video.window_tracks import window_tracks
 
-ImageLike = str | Path | np.ndarray | Image.Image
 VideoLike = str | Path | Iterable[ImageLike]  # a file, a folder, or frames
 
 
@@ -78,14 +77,14 @@ class Predictor:
         )
         self.refine = build_refiner(behind, self.device)
 
-    def __call__(self, images: ImageLike | Sequence[ImageLike]) -> list[Result]:
-        """One Result an image, in order, at each image's own size.
+    def __call__(self, images: ImageLike | Sequence[ImageLike]) -> list[ImageResult]:
+        """One result an image, in order, at each image's own size.
 
         Args:
             images: paths, uint8 RGB arrays (H, W, 3), or images of PIL. They go through the model
                 in batches of TEST.BATCH_SIZE, so a long list needs no more memory than a short one.
         """
-        images = _listed(images)
+        images = listed(images)
         step = max(1, self.cfg.TEST.BATCH_SIZE)
         results = []
         for start in range(0, len(images), step):
@@ -94,7 +93,10 @@ class Predictor:
             if self.refine is not None:
                 pixels = (pixels_of(x, start + i) for i, x in enumerate(part))
                 found = [self.refined(r, x) for r, x in zip(found, pixels, strict=True)]
-            results += found
+            results += [
+                ImageResult.of(result, image, start + i, self.metadata)
+                for i, (result, image) in enumerate(zip(found, part, strict=True))
+            ]
         return results
 
     def refined(self, result: Result, pixels: np.ndarray) -> Result:
@@ -107,7 +109,7 @@ class Predictor:
 
     def outputs(self, images: ImageLike | Sequence[ImageLike]) -> Outputs:
         """The raw logits of all images as one padded batch."""
-        images = _listed(images)
+        images = listed(images)
         if not images:
             raise DataError("outputs([]): a batch holds at least one image; give paths or arrays")
         return self._forward(Batch.collate([self.sample(x, i) for i, x in enumerate(images)]))
@@ -214,36 +216,3 @@ class Predictor:
 
     def _forward(self, batch: Batch, aux: bool = True) -> Outputs:
         return self.task.infer(batch, self.device, aux)
-
-
-def _listed(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
-    """One image is a list of one."""
-    if isinstance(images, str | Path | np.ndarray | Image.Image):
-        return [images]
-    if isinstance(images, torch.Tensor) or not isinstance(images, Iterable):
-        raise _refusal(images, 0)
-    return list(images)
-
-
-def pixels_of(image: object, number: int) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a file, an array or an image of PIL; DataError for what is none."""
-    if isinstance(image, str | Path):
-        return read_image(Path(image))
-    if isinstance(image, Image.Image):
-        return rgb_image(image, f"image {number}")
-    if not isinstance(image, np.ndarray):
-        raise _refusal(image, number)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise DataError(
-            f"image {number}: got {image.dtype} of shape {image.shape}; expected a uint8"
-            " RGB array (H, W, 3) with pixels; BGR images of OpenCV need image[..., ::-1]"
-        )
-    return image
-
-
-def _refusal(image: object, number: int) -> DataError:
-    advice = "; a tensor (3, H, W) of 0..255 needs .permute(1, 2, 0).byte().cpu().numpy()"
-    return DataError(
-        f"image {number}: got {type(image).__name__}; expected a path, a uint8 RGB array"
-        f" (H, W, 3) or an image of PIL{advice if isinstance(image, torch.Tensor) else ''}"
-    )

@@ -63,6 +63,7 @@ DOORS = {  # third parties, and the only places that may import them
     "omegaconf": ("segcore/config.py",),
     "openvino": ("segcore/export/openvino_file.py",),
     "pycocotools": ("segcore/masks.py", "segcore/evaluation/"),
+    "supervision": ("segcore/image_result.py",),
     "timm": ("segcore/nn/backbones.py",),
     "torchvision": ("maskrefine/regions.py", "tools/bench_detector.py"),  # the latter beside ours
     "trackeval": ("segcore/evaluation/track_identity.py",),

@@ -39,7 +39,8 @@ from segcore.engine.folder_lock import only_run_in
 from segcore.engine.memory import keep_freed_memory, return_freed_memory
 from segcore.engine.signals import StopSignals
 from segcore.errors import ConfigError, DataError
-from segcore.predict import Predictor, pixels_of
+from segcore.given_image import pixels_of
+from segcore.predict import Predictor
 from segcore.user_path import user_path
 from segcore.visualize import draw_tracks
 

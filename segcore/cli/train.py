@@ -31,14 +31,25 @@ from segcore.structures import Batch, Metadata
 logger = logging.getLogger(__name__)
 
 
-def main(*, config_file: str | None, opts: Sequence[str], resume: bool, **machines: Any) -> int:
-    """Train on DATASETS.TRAIN, then evaluate; 128 + a signal's number where one ended it."""
+def main(
+    *,
+    config_file: str | None,
+    opts: Sequence[str],
+    resume: bool,
+    again: str | None = None,
+    **machines: Any,
+) -> int:
+    """Train on DATASETS.TRAIN, then evaluate; 128 + a signal's number where one ended it.
+
+    Args:
+        again: what goes on with a run that was stopped; None: this command line, with --resume.
+    """
     cfg, fabric, seed = launched(config_file, opts, machines)
     with alone_in_output(cfg, fabric):
-        return train(cfg, fabric, seed, resume=resume)
+        return train(cfg, fabric, seed, resume=resume, again=again or resuming(sys.argv))
 
 
-def train(cfg: Config, fabric: Fabric, seed: int, *, resume: bool) -> int:
+def train(cfg: Config, fabric: Fabric, seed: int, *, resume: bool, again: str) -> int:
     """`main`, once the ranks are launched."""
     catalog = data.catalog(cfg)
     trained = data.train_metadata(cfg, catalog)
@@ -56,7 +67,7 @@ def train(cfg: Config, fabric: Fabric, seed: int, *, resume: bool) -> int:
     done = fit(cfg, run, batches, catalog)
     if run.trainer.log:
         run.trainer.log.close()
-        log_next_command(Path(cfg.OUTPUT_DIR), run, done)
+        log_next_command(Path(cfg.OUTPUT_DIR), run, done, again)
     return 0 if done or not run.trainer.log else 128 + (run.trainer.signals.caught or 15)
 
 
@@ -134,7 +145,7 @@ def fit(cfg: Config, run: Run, batches: Iterator[Batch], catalog: Catalog) -> bo
     return done
 
 
-def log_next_command(folder: Path, run: Run, done: bool) -> None:
+def log_next_command(folder: Path, run: Run, done: bool, again: str) -> None:
     """The command to type now."""
     iteration, makes, best = run.trainer.iteration, run.task.makes, run.best.best
     final, config = f"{folder}/model_final.pth", f"{folder}/config.yaml"
@@ -155,7 +166,7 @@ def log_next_command(folder: Path, run: Run, done: bool) -> None:
         given = "--video-input clip.mp4" if "tracks" in makes else "--input 'photos/*.jpg'"
         logger.info("done: %s; look at it with\n  %s %s --output out", final, look, given)
         return
-    logger.info("stopped at iteration %d; go on with\n  %s", iteration, resuming(sys.argv))
+    logger.info("stopped at iteration %d; go on with\n  %s", iteration, again)
 
 
 def resuming(words: list[str]) -> str:

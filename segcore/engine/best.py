@@ -140,6 +140,19 @@ class Best:
         return ""
 
 
+def best_of(folder: Path) -> dict[str, Any]:
+    """The best evaluation of a run, with `weights`, the name of its file; {} where there is none.
+
+    Args:
+        folder: OUTPUT_DIR.
+    """
+    try:
+        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return content if "weights" in content else {}
+
+
 def joined(stored: Sequence[Evaluation], folder: Path, iteration: int) -> list[Evaluation]:
     """A checkpoint's evaluations, and those up to its iteration that only best.json has.
 

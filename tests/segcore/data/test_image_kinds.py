@@ -13,7 +13,7 @@ from PIL import Image
 from segcore.data import pixels
 from segcore.data.images import allow_pixels, image_size, read_image
 from segcore.errors import ConfigError, DataError
-from segcore.predict import pixels_of
+from segcore.given_image import pixels_of
 
 GREY = np.random.default_rng(0).integers(0, 256, (6, 9)).astype(np.uint8)
 GREY[0, 0], GREY[0, 1] = 255, 0
