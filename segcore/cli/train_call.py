@@ -7,12 +7,13 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from segcore.cli.train import main
 from segcore.config import load_config
 from segcore.config_files import read_word
+from segcore.data.held_back import TRAIN, VAL, split_part
 from segcore.engine.best import best_of
 from segcore.engine.metrics_file import read_history
 from segcore.errors import ConfigError
@@ -54,37 +55,68 @@ def train(
     config: str | Path | None = None,
     output: str | Path = "output",
     resume: bool = False,
+    task: str | None = None,
+    network: str | None = None,
+    minutes: float | None = None,
     opts: Sequence[str] = (),
     **keys: Any,
 ) -> TrainedRun:
     """Train a model in this process, on one GPU or the CPU; several GPUs need `segcore train`.
 
-    run = segcore.train(data="my/train.json@my/images", val="my/val.json@my/images",
-                        config="small/instance_lite0.yaml", output="out", SOLVER={"MAX_ITER": 300})
+    run = segcore.train(data="my/train.json@my/images", output="out", minutes=30,
+                        SOLVER={"EMA": {"DECAY": 0.999}})
 
     Args:
         data: what is trained on, as DATASETS.TRAIN takes it; None: what the config names.
-        val: what is evaluated, as DATASETS.TEST takes it.
-        config: a YAML file, or the name of one that comes along.
+        val: what is evaluated, as DATASETS.TEST takes it; None: a fifth of `data` that is held
+            back; []: nothing, with a config.
+        config: a YAML file, or the name of one that comes along; None: what `segcore plan` writes
+            for `data`, into `output`/plan.yaml.
         output: OUTPUT_DIR.
         resume: from the last checkpoint in `output`.
+        task, network, minutes: wishes for the plan, as `segcore plan` takes them.
         opts: `KEY VALUE` pairs laid over the config.
         keys: sections of the config with values, or dotted keys, laid over all of it.
 
     Raises ConfigError, DataError, WeightsError as `segcore train` prints them.
     """
-    given: dict[str, Any] = {"OUTPUT_DIR": str(output)}
-    given |= {} if data is None else {"DATASETS.TRAIN": _names(data)}
-    given |= {} if val is None else {"DATASETS.TEST": _names(val)}
-    words = [*words_of(given), *opts, *words_of(keys)]
-    if config is None:
-        raise ConfigError("segcore.train needs config: a YAML file, or the name of one")
+    words = [*words_of({"OUTPUT_DIR": str(output)}), *opts, *words_of(keys)]
+    wishes = {"task": task, "network": network, "minutes": minutes}
     with log_of_the_run():
-        status = main(
+        if config is None:
+            asked = {"data": _planned(data), "val": None if val is None else _planned(val)}
+            plan = import_module("segcore.cli.plan")
+            config = plan.plan_of_run(**asked, **wishes, opts=words, resume=resume)
+        elif meant := [name for name in wishes if wishes[name] is not None]:
+            raise ConfigError(f"{meant[0]} is for a plan, but there is a config; leave one out")
+        elif data is not None:
+            words = [*words_of(_data_keys(_listed(data), val)), *words]
+        status = import_module("segcore.cli.train").main(
             config_file=str(config), opts=words, resume=resume, num_gpus=1, num_machines=1,
             machine_rank=0, dist_url="", again="segcore.train(..., resume=True)",
         )  # fmt: skip
     return trained_run(output_folder(str(config), words), finished=status == 0)
+
+
+def _planned(given: Names | None) -> str:
+    """The one data set of a plan."""
+    names = [] if given is None else _listed(given)
+    if len(names) != 1:
+        raise ConfigError(
+            f"segcore.train got {len(names)} data sets and no config; a plan is made for one: give"
+            " data one name or path, or give config"
+        )
+    return names[0]
+
+
+def _data_keys(names: list[str], val: Names | None) -> dict[str, list[str]]:
+    """DATASETS.TRAIN and DATASETS.TEST."""
+    if val is not None:
+        return {"DATASETS.TRAIN": names, "DATASETS.TEST": _listed(val)}
+    if part := next((name for name in names if split_part(name)[1]), ""):
+        raise ConfigError(f"{part} is a part of a data set; name the other part as val")
+    parts = {"DATASETS.TRAIN": TRAIN, "DATASETS.TEST": VAL}
+    return {key: [f"{name}#{part}" for name in names] for key, part in parts.items()}
 
 
 def output_folder(config: str, words: Sequence[str]) -> Path:
@@ -120,7 +152,7 @@ def words_of(values: Mapping[str, Any], above: str = "") -> list[str]:
     return words
 
 
-def _names(given: Names) -> list[str]:
+def _listed(given: Names) -> list[str]:
     """Of one data set, or of several."""
     several = not isinstance(given, str | Path)
     return [str(name) for name in (given if several else [given])]

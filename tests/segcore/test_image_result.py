@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+import segcore
 from segcore import masks
 from segcore.cli.train_call import words_of
 from segcore.config import load_config
@@ -122,3 +123,17 @@ def test_values_of_python_become_the_words_of_a_config():
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR, cfg.SOLVER.EMA.DECAY) == (3, 1e-5, 0.5)
     assert (cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS, cfg.MODEL.COMPILE) == ("cpu", "010 #x", True)
     assert cfg.DATASETS.TRAIN == ["my, own/ä.json", "b"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "got 0 data sets and no config"),
+        ({"data": ["a", "b"]}, "got 2 data sets and no config"),
+        ({"data": "a#train", "config": "c.yaml"}, "a#train is a part"),
+        ({"data": "a", "config": "c.yaml", "minutes": 3}, "minutes is for a plan"),
+    ],
+)
+def test_what_train_cannot_use_raises(given, message):
+    with pytest.raises(ConfigError, match=message):
+        segcore.train(**given)
