@@ -91,7 +91,7 @@ class QueryResults:
         first = torch.where(alike, number, Q).amin(1)  # (Q,) Q where nothing is alike
         first = torch.minimum(first, number)
         leads = (first == number) & kept
-        ids = leads.to(torch.int32).cumsum(0)[first] * kept
+        ids = leads.float().cumsum(0)[first] * kept  # TensorRT sums up floats alone
         here = torch.gather(sure, 0, owner[None])[0]  # (H, W)
         return {
             "panoptic": (ids[owner] * here).to(torch.int32),

@@ -25,7 +25,7 @@ from segcore.export import int8 as quantisation
 from segcore.export import onnx_file, openvino_file, parity, torch_file
 from segcore.export.as_model import padded
 from segcore.export.facts import KINDS, Facts, Wanted, facts_of
-from segcore.export.graph import Graph, drawn_input, exported, graph_of
+from segcore.export.graph import Graph, drawn_input, exported, graph_of, refuse_model
 from segcore.export.read import SUFFIXES, is_exported, read_exported
 from segcore.structures import Batch, Frame, Record, Size
 from segcore.user_path import user_path
@@ -59,6 +59,7 @@ def main(
     if path.suffix != SUFFIXES[to]:
         raise ConfigError(f"--output {path}: expected a name that ends with {SUFFIXES[to]}")
     task = load_task(cfg, cfg.MODEL.WEIGHTS, device=torch.device("cpu"))
+    refuse_model(task)
     wanted = Wanted(size=size, views=_views(task), kind=kind, post=post, custom=custom)
     images = calibration(cfg, task, wanted, int8, int8_images) if int8 else []
     export(cfg, task, wanted, to, path, images)

@@ -236,7 +236,7 @@ def convert_weights(**given: Any) -> None:
 @click.option("--to", required=True, type=click.Choice(EXPORTS), help="the file's format")
 @click.option("--output", type=FILE, metavar="FILE", help="default: OUTPUT_DIR/model.onnx ...")
 @click.option("--size", type=click.IntRange(32), nargs=2, metavar="H W", help="of all images")
-@click.option("--dynamic", is_flag=True, help="images of any size; the default without --size")
+@click.option("--dynamic", is_flag=True, help="images of any size, in multiples of 32")
 @click.option("--pixels", "kind", type=click.Choice(["uint8", "float32"]), default="uint8")
 @click.option("--post", is_flag=True, help="results too: scores, labels, masks, maps")
 @click.option("--custom-op", "custom", is_flag=True, help="torch-export: keep our sampling op")
@@ -251,11 +251,11 @@ def export(size: tuple[int, int] | None, dynamic: bool, **given: Any) -> None:
     beside it, in FILE.parity.npz and FILE.parity.jsonl. docs/export.md has what runs where.
 
     \b
-    segcore export coco/instance-segmentation/maskformer2_R50_bs16_50ep.yaml --to onnx \
+    segcore export coco/instance-segmentation/maskformer2_R50_bs16_50ep.yaml --to onnx --dynamic \
         --output model.onnx MODEL.WEIGHTS model_final.pth
     """
-    if size and dynamic:
-        raise click.UsageError("--size and --dynamic exclude each other")
+    if bool(size) == dynamic:
+        raise click.UsageError("give --size H W, for every model, or --dynamic, for most")
     run("segcore.cli.export", needs_config=True, size=size, **given)
 
 

@@ -55,12 +55,17 @@ class Graph(nn.Module):
         return tuple(self.named(pixels, sizes).values())
 
 
-def graph_of(task: Task, wanted: Wanted) -> Graph:
-    """The task's model in eval mode; ConfigError where no graph can hold it."""
+def refuse_model(task: Task) -> None:
+    """ConfigError where no graph can hold the task's model."""
     if task.clips:
         raise ConfigError("a model for clips cannot be exported; models for images can")
     if task.no_graph:
         raise ConfigError(f"this model cannot be exported: {task.no_graph}")
+
+
+def graph_of(task: Task, wanted: Wanted) -> Graph:
+    """The task's model in eval mode; ConfigError where no graph can hold it as wanted."""
+    refuse_model(task)
     if wanted.size and any(side < DIVISOR or side % DIVISOR for side in wanted.size):
         raise ConfigError(
             f"--size {wanted.size[0]} {wanted.size[1]}: expected multiples of {DIVISOR}, as images"

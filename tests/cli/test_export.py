@@ -12,10 +12,10 @@ CONFIG = ["tiny/semantic_tiny.yaml", "DATASETS.TRAIN", "[coco_2017_val_panoptic]
 CONFIG += ["MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu"]
 
 
-def run(to, output, **given):
+def run(to, output, config=CONFIG, **given):
     defaults = {"size": (64, 96), "kind": "uint8", "post": False, "custom": False, "int8": None}
     given = defaults | {"int8_images": 5} | given
-    return export.main(config_file=CONFIG[0], opts=CONFIG[1:], to=to, output=output, **given)
+    return export.main(config_file=config[0], opts=config[1:], to=to, output=output, **given)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,19 @@ def test_what_does_not_go_together_is_refused(tmp_path, to, given, problem):
     suffix = {"torchscript": ".ts", "onnx": ".onnx", "torch-export": ".pt2"}[to]
     with pytest.raises(ConfigError, match=problem):
         run(to, tmp_path / f"model{suffix}", **given)
+
+
+@pytest.mark.parametrize(
+    "config, data, reason",
+    [
+        ("tiny/detector_tiny.yaml", "coco_2017_val", "non-maximum suppression"),
+        ("tiny/video_tiny.yaml", "ytvis_2019_train", "model for clips"),
+    ],
+)
+def test_a_model_that_cannot_says_why(tmp_path, config, data, reason):
+    config = [config, "DATASETS.TRAIN", f"[{data}]", *CONFIG[3:]]
+    with pytest.raises(ConfigError, match=f"cannot be exported.*{reason}|{reason}.*cannot"):
+        run("onnx", tmp_path / "model.onnx", config=config)
 
 
 def test_another_ending_is_refused(tmp_path):
@@ -61,8 +74,9 @@ def test_int8_without_nncf_is_refused(tmp_path, monkeypatch):
         run("onnx", tmp_path / "model.onnx", int8=str(tmp_path))
 
 
-def test_sizes_exclude_each_other(capsys):
+@pytest.mark.parametrize("sizes", [[], ["--dynamic", "--size", "64", "96"]])
+def test_one_of_two_kinds_of_sizes_is_wanted(capsys, sizes):
     with pytest.raises(SystemExit) as end:
-        program(["export", "--to", "onnx", "--dynamic", "--size", "64", "96", *CONFIG])
+        program(["export", "--to", "onnx", *sizes, *CONFIG])
     assert end.value.code == 2
-    assert "exclude each other" in capsys.readouterr().err
+    assert "--size H W, for every model, or --dynamic" in capsys.readouterr().err
