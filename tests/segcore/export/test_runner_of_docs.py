@@ -43,7 +43,7 @@ def files(tmp_path_factory):
     torch.manual_seed(3)
     task = build(cfg, CLASSES)
     task.model.eval()
-    export(cfg, task, Wanted(size=None, post=True), "onnx", folder / "model.onnx")
+    export(cfg, task, Wanted(size=SIZE, post=True), "onnx", folder / "model.onnx")
     facts = read_exported(folder / "model.onnx").facts
     openvino_file.write(folder / "model.onnx", folder / "model.xml", facts)
     pixels = drawn_input(Wanted(size=None), SIZE)[0][0]
