@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from segcore.errors import ConfigError
 from segcore.export.facts import PREFIX, Facts, from_strings, to_strings
 from segcore.export.onnx_file import missing
 from segcore.export.opened import Opened
@@ -24,9 +25,15 @@ def library() -> Any:
 
 
 def write(source: Path, path: Path, facts: Facts) -> None:
-    """An ONNX file as OpenVINO's .xml, with its .bin beside it."""
+    """An ONNX file as OpenVINO's .xml, with its .bin beside it; ConfigError where it cannot."""
     openvino = library()
-    save(openvino.convert_model(str(source)), path, facts)
+    try:
+        model = openvino.convert_model(str(source))
+    except openvino.frontend.OpConversionFailure as error:
+        raise ConfigError(
+            f"--to openvino: it cannot convert this model; try --to onnx: {error}"
+        ) from error
+    save(model, path, facts)
 
 
 def load(path: Path) -> Any:
