@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mask2former.build import CLASS_ROWS, QUERY_ROWS, build_losses, build_model, class_count
 from mask2former.postprocess import PostProcess
+from mask2former.prepared import PREPARED
 from mask2former.schema import VideoInput, VideoTest
 from mask2former.weights import to_official, to_ours
 from segcore.build.solver import backbone_rate
@@ -57,6 +58,7 @@ def build_video(cfg: Config, metadata: Metadata) -> Task:
         query_rows=QUERY_ROWS,
         rates=backbone_rate(cfg),
         clips=True,
+        prepared=PREPARED,
     )
 
 

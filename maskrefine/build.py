@@ -20,6 +20,7 @@ from maskrefine.mask_head import PlainMaskHead, mask_losses
 from maskrefine.numerics import NUMERICS, Numerics
 from maskrefine.official_names import inside_detector
 from maskrefine.postprocess import DetectionResults
+from maskrefine.prepared import PREPARED
 from maskrefine.proposals import RegionProposals
 from maskrefine.refinemask import RefineMaskHead
 from maskrefine.refinemask_losses import refinemask_losses
@@ -164,6 +165,7 @@ def build_detector(cfg: Config, metadata: Metadata) -> Task:
         class_rows=(*BOX_ROWS, *(ClassRows(name=name, background=None) for name in rows)),
         training_only=tuple(f"mask_head.{name}" for name in part.training_only),
         rates=backbone_rate(cfg),
+        prepared=PREPARED,
     )
 
 

@@ -11,6 +11,7 @@ from maskrefine.fpn import FPN
 from maskrefine.hosted import HostedRefiner
 from maskrefine.losses import MaskLosses
 from maskrefine.postprocess import DetectionResults
+from maskrefine.prepared import PREPARED
 from maskrefine.schema import HostedInput, HostedModel
 from segcore.architectures import architecture
 from segcore.build.views import build_views
@@ -64,6 +65,7 @@ def build_hosted(cfg: Config, metadata: Metadata) -> Task:
         no_graph=f"{NO_GRAPH}; its host alone can be exported, with the host's own config",
         class_rows=(*host.class_rows, *(ClassRows(name=name, background=None) for name in rows)),
         query_rows=host.query_rows,
+        prepared=None if host.prepared is None else {**host.prepared, **PREPARED},
         training_only=tuple(f"mask_head.{name}" for name in (*part.training_only, *part.coarse)),
     )
 

@@ -17,6 +17,7 @@ from segcore.contracts import Task
 from segcore.engine.compile import compile_parts
 from segcore.engine.device import choose_device
 from segcore.engine.launch import DTYPES, choose_precision
+from segcore.engine.memory import return_freed_memory
 from segcore.engine.weights import load_into_task, read_checkpoint
 from segcore.errors import ConfigError, WeightsError
 from segcore.export.as_model import ExportedModel
@@ -110,7 +111,9 @@ def prepared(task: Task, lacking: str | None = None) -> Task:
     if lacking := missing_operator() if lacking is None else lacking:
         logger.warning("inference with plain layers, slower: this PyTorch has no %s", lacking)
         return task
-    return replace(task, model=prepare(task.model, task.precision, task.prepared))
+    ready = replace(task, model=prepare(task.model, task.precision, task.prepared))
+    return_freed_memory()  # where the plain weights were is not what large maps fit into
+    return ready
 
 
 def _exported_task(cfg: Config, file: Path) -> Task:

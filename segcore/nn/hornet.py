@@ -125,7 +125,12 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> the same."""
-        x = x + self.drop_path(self.gamma1[:, None, None] * self.gnconv(self.norm1(x)))
+        return self._feed(x + self.drop_path(self._mix(x)))
+
+    def _mix(self, x: Tensor) -> Tensor:
+        return self.gamma1[:, None, None] * self.gnconv(self.norm1(x))
+
+    def _feed(self, x: Tensor) -> Tensor:
         hidden = self.norm2(x.permute(0, 2, 3, 1))
         hidden = self.gamma2 * self.pwconv2(F.gelu(self.pwconv1(hidden)))
         return x + self.drop_path(hidden.permute(0, 3, 1, 2))

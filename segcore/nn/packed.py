@@ -80,8 +80,9 @@ class PackedConv(nn.Module):
         self.kind = kind
         steps: tuple[Any, ...] = (conv.padding, conv.stride, conv.dilation)
         self.shape = (*(list(step) for step in steps), conv.groups)
-        weight = weight.detach().to(kind, memory_format=torch.channels_last)
-        self.weight = ops._reorder_convolution_weight(weight, *self.shape)
+        self.weight = weight.detach().to(kind, memory_format=torch.channels_last)
+        if conv.kernel_size != (1, 1):  # whose best layout depends on the image's size
+            self.weight = ops._reorder_convolution_weight(self.weight, *self.shape)
         self.bias = None if bias is None else bias.detach().to(kind)
 
     def forward(self, x: Tensor, added: Tensor | None = None, relu: bool = False) -> Tensor:
@@ -99,29 +100,37 @@ class PackedConv(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with ReLU or GELU between them, and perhaps a residual sum.
+    """Two linear layers with ReLU or GELU between them, perhaps behind a norm and with a sum.
 
     Args:
+        norm: of the tokens, before the first layer.
         first, second: of the plain network.
         between: "relu" or "gelu".
+        scale: (C,) factor of the second layer's channels.
     """
 
     def __init__(
-        self, first: nn.Linear, second: nn.Linear, kind: torch.dtype, *, between: str
+        self,
+        norm: nn.Module,
+        first: nn.Linear,
+        second: nn.Linear,
+        kind: torch.dtype,
+        *,
+        between: str,
+        scale: Tensor | None = None,
     ) -> None:
         super().__init__()
+        weight, bias = second.weight, second.bias
+        if scale is not None:
+            weight, bias = weight * scale[:, None], bias * scale
+        self.norm = norm
         self.first = PackedLinear(first.weight, first.bias, kind, between)
-        self.second = PackedLinear(second.weight, second.bias, kind)
+        self.second = PackedLinear(weight, bias, kind)
 
-    def forward(self, x: Tensor, residual: bool = False) -> Tensor:
-        """(..., C) -> (..., C).
-
-        Args:
-            residual: add x to the result.
-        """
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C): x and what the layers make of it."""
         tokens = x.flatten(0, -2)  # (S, C)
         parts = [
-            self.second(self.first(part), part if residual else None)
-            for part in tokens.split(CACHED_TOKENS)
+            self.second(self.first(self.norm(part)), part) for part in tokens.split(CACHED_TOKENS)
         ]
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(x.shape)

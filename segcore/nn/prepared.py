@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from segcore.nn import swin
 from segcore.nn.backbones import ResNet, folded
 from segcore.nn.layers import Attention, ConvNorm, Perceptron
-from segcore.nn.packed import PackedConv, PackedLinear
+from segcore.nn.packed import FeedForward, PackedConv, PackedLinear
 
 Preparation = Callable[[Any, torch.dtype], nn.Module]
 Plain = TypeVar("Plain", bound=nn.Module)
@@ -43,10 +44,17 @@ def _prepared(
     if module in done:  # one that stands in two places
         return done[module]
     change = table.get(type(module))
+    if change is stays:
+        return module
     new = done[module] = change(module, kind) if change else module
     for name, child in new.named_children():
         setattr(new, name, _prepared(child, kind, table, done))
     return new
+
+
+def stays(module: nn.Module, kind: torch.dtype) -> nn.Module:
+    """In a table: of modules that keep all their layers."""
+    return module
 
 
 def as_class(module: nn.Module, prepared: type[Plain]) -> Plain:
@@ -133,6 +141,36 @@ def _perceptron(plain: Perceptron, kind: torch.dtype) -> nn.Module:
     return nn.Sequential(*packed, last)
 
 
+class _SwinBlock(swin.Block):
+    """With its feed-forward a few tokens at a time."""
+
+    feed: FeedForward
+
+    def _feed(self, x: Tensor) -> Tensor:
+        return self.feed(x)
+
+
+def _swin_block(block: swin.Block, kind: torch.dtype) -> nn.Module:
+    mlp = block.mlp
+    block.feed = FeedForward(block.norm2, mlp.fc1, mlp.fc2, kind, between="gelu")
+    del block.mlp, block.norm2
+    return as_class(block, _SwinBlock)
+
+
+class _WindowAttention(swin.WindowAttention):
+    """With its bias looked up once."""
+
+    bias: Tensor
+
+    def _bias(self) -> Tensor:
+        return self.bias
+
+
+def _window_attention(attention: swin.WindowAttention, kind: torch.dtype) -> nn.Module:
+    attention.register_buffer("bias", attention._bias().detach())
+    return as_class(attention, _WindowAttention)
+
+
 SHARED: dict[type[nn.Module], Preparation] = {
     nn.Linear: packed_linear,
     nn.Conv2d: packed_conv,
@@ -140,4 +178,6 @@ SHARED: dict[type[nn.Module], Preparation] = {
     Attention: _attention,
     Perceptron: _perceptron,
     ResNet: _resnet,
+    swin.Block: _swin_block,
+    swin.WindowAttention: _window_attention,
 }

@@ -77,14 +77,19 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B*N, window^2, C), (N, window^2, window^2) -> (B*N, window^2, C)."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        table = self.relative_position_bias_table
-        bias = table[self.relative_position_index].permute(2, 0, 1)  # (heads, window^2, window^2)
+        bias = self._bias()
         if mask is not None:  # as (B, N*heads, ...), so that all images share one copy of it
             bias = (bias + mask[:, None]).flatten(0, 1)
             q, k, v = (t.unflatten(0, (-1, mask.shape[0])).flatten(1, 2) for t in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        # four dimensions, contiguous: else a CPU takes each step of attention on its own
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype)[None])
         out = out.reshape(x.shape[0], self.num_heads, *out.shape[2:])
         return self.proj(out.transpose(1, 2).flatten(2))
+
+    def _bias(self) -> Tensor:
+        """(heads, window^2, window^2)"""
+        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
+        return bias.contiguous()
 
 
 class Mlp(nn.Module):
@@ -136,7 +141,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, h, w, C) -> the same."""
-        x = x + self.drop_path(self._attend(self.norm1(x)))
+        return self._feed(x + self.drop_path(self._attend(self.norm1(x))))
+
+    def _feed(self, x: Tensor) -> Tensor:
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
     def _attend(self, x: Tensor) -> Tensor:
