@@ -162,8 +162,8 @@ class PixelDecoder(nn.Module):
         pyramid = self._encode(levels)
         fine = self.adapter_1(features[0])
         # bilinear, though a remark in the published code says nearest
-        up = F.interpolate(pyramid[-1].contiguous(), fine.shape[-2:], mode="bilinear")
-        return pyramid, self.mask_features(self.layer_1(fine.add_(up)))
+        fine += F.interpolate(pyramid[-1].contiguous(), fine.shape[-2:], mode="bilinear")
+        return pyramid, self.mask_features(self.layer_1(fine))
 
     def _encode(self, levels: list[Tensor]) -> list[Tensor]:
         dim, device = levels[0].shape[1], levels[0].device
