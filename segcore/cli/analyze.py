@@ -27,7 +27,8 @@ def main(*, config_file: str, opts: Sequence[str], size: tuple[int, int], repeat
         size: height and width of the image, and of each view.
         repeat: runs; the median counts.
     """
-    predictor = Predictor(config_file, "", opts)
+    # plain layers: packed ones have no parameters, and torch's counter does not know them
+    predictor = Predictor(config_file, "", [*opts, "TEST.PREPARE", "false"])
     model = predictor.task.model
     model.requires_grad_(False)  # torch's counter hooks into the graph of what has gradients
     batch = noise(predictor, *size)
