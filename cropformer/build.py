@@ -25,6 +25,7 @@ from mask2former.build import (
     build_decoder,
     build_pixel_decoder,
     former_of,
+    query_copies,
 )
 from mask2former.criterion import Criterion
 from mask2former.prepared import PREPARED
@@ -65,7 +66,7 @@ def build_plain(cfg: Config, metadata: Metadata) -> Task:
     return replace(
         task,
         losses=partial(_agnostic, task.losses),
-        postprocess=EntityPostProcess(cfg.TEST.DETECTIONS_PER_IMAGE),
+        postprocess=EntityPostProcess(cfg.TEST.DETECTIONS_PER_IMAGE, copies=query_copies(cfg)),
         views=build_still_views(cfg, metadata),  # files keep their classes
         makes=("entity",),
         average=None,
@@ -102,7 +103,7 @@ def build_crops(cfg: Config, metadata: Metadata) -> Task:
     return Task(
         model=model,
         losses=crop_losses(build_criterion(cfg)),
-        postprocess=EntityPostProcess(),
+        postprocess=EntityPostProcess(copies=query_copies(cfg)),
         views=build_views(cfg, metadata),
         renames=weights.to_ours,
         official=weights.to_official,

@@ -55,7 +55,7 @@ class CropDecoder(nn.Module):
     def fuse(self, queries: Tensor, views: int) -> Tensor:
         """(B*T, Q, C) -> (B, Q, C): the whole image's queries read those of every view."""
         by_view = queries.unflatten(0, (-1, views))  # (B, T, Q, C)
-        code = self.decoder.query_embed.weight
+        _, code = self.decoder.learned()
         fused, memory = by_view[:, 0], by_view.flatten(1, 2)  # (B, Q, C), (B, T*Q, C)
         coded = memory + code.repeat(views, 1)
         for layer in self.fusion:

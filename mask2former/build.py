@@ -44,6 +44,12 @@ def former_of(cfg: Config) -> MaskFormer:
     return section(cfg, "MODEL.MASK_FORMER", MaskFormer)
 
 
+def query_copies(cfg: Config) -> int:
+    """Of how many queries at inference at most one is a learned one."""
+    former = former_of(cfg)
+    return max(1, -(-former.TEST.NUM_QUERIES // former.NUM_OBJECT_QUERIES))
+
+
 def build(cfg: Config, metadata: Metadata) -> Task:
     """Model, losses, post-processing and views of a Mask2Former for images."""
     num_classes = class_count(cfg, metadata)
@@ -59,6 +65,7 @@ def build(cfg: Config, metadata: Metadata) -> Task:
         late_resize=not (
             test.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE or test.PANOPTIC_ON or test.INSTANCE_ON
         ),
+        copies=query_copies(cfg),
     )
     kinds = {
         "semantic": test.SEMANTIC_ON,
@@ -172,6 +179,7 @@ def _masked_decoder(cfg: Config, num_classes: int) -> MaskedDecoder:
     return MaskedDecoder(
         num_classes=num_classes,
         num_queries=former.NUM_OBJECT_QUERIES,
+        test_queries=former.TEST.NUM_QUERIES,
         dim=former.HIDDEN_DIM,
         mask_dim=head.MASK_DIM,
         num_heads=former.NHEADS,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segcore.nn.layers import Attention, Perceptron, position_code
+from segcore.query_rows import noise_of_copies, tile_rows
 from segcore.structures import Prediction
 
 
@@ -58,13 +59,22 @@ class DecoderLayer(nn.Module):
 
 
 class MaskedDecoder(nn.Module):
-    """Predicts from the queries before the first layer and after each one."""
+    """Predicts from the queries before the first layer and after each one.
+
+    Args:
+        num_queries: learned ones.
+        test_queries: outside of training, the first of the learned ones or copies of them in turn
+            (`tile_rows`); 0: as many as are learned.
+    """
+
+    test_noise: Tensor  # (Q, C); no rows: the learned queries
 
     def __init__(
         self,
         *,
         num_classes: int,
         num_queries: int = 100,
+        test_queries: int = 0,
         dim: int = 256,
         mask_dim: int = 256,
         num_heads: int = 8,
@@ -76,6 +86,8 @@ class MaskedDecoder(nn.Module):
         self.num_levels = num_levels
         self.query_feat = nn.Embedding(num_queries, dim)
         self.query_embed = nn.Embedding(num_queries, dim)
+        noise = noise_of_copies(num_queries, test_queries, dim)
+        self.register_buffer("test_noise", noise, persistent=False)
         self.level_embed = nn.Embedding(num_levels, dim)
         self.layers = nn.ModuleList(
             DecoderLayer(dim, num_heads, ffn_dim) for _ in range(num_layers)
@@ -111,18 +123,25 @@ class MaskedDecoder(nn.Module):
         mask_features = mask_features.unflatten(0, (-1, T))  # (B, T, D, H/4, W/4)
         # resizing is linear: small features give the small masks that steer the attention
         small = [_resize(mask_features.detach(), x.shape[-2:]) for x in pyramid]
-        learned = self.query_feat.weight.expand(mask_features.shape[0], -1, -1)
-        current: Tensor = learned if queries is None else queries
+        features, code = self.learned()
+        start = features.expand(mask_features.shape[0], -1, -1)
+        current: Tensor = start if queries is None else queries
 
         states: list[Tensor] = []
         for i, layer in enumerate(self.layers):
             level = i % self.num_levels
             states.append(self.decoder_norm(current))
             readable = self._readable(states[-1], small[level])
-            code = self.query_embed.weight
             current = layer(current, code, memory[level], coded[level], readable)
         states.append(self.decoder_norm(current))
         return self._predict(states if aux else states[-1:], mask_features), current
+
+    def learned(self) -> tuple[Tensor, Tensor]:
+        """(Q, C) what the queries start from, and (Q, C) what tells them apart."""
+        features, code = self.query_feat.weight, self.query_embed.weight
+        if self.training or not len(self.test_noise):
+            return features, code
+        return tile_rows(features, self.test_noise), tile_rows(code, self.test_noise)
 
     def _tokens(self, x: Tensor, level: int, T: int) -> Tensor:
         """(B*T, C, h, w) -> (B, T*h*w, C)"""

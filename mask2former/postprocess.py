@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mask2former.distinct import distinct
 from mask2former.semantic import Scores, class_map, class_scores, late_scores
 from segcore.contracts import AugmentedOutputs
 from segcore.nn.mask_rles import encode
@@ -43,6 +44,8 @@ class PostProcess:
             semantic-only models are evaluated so.
         video: instances are tracks, even in a clip of one frame.
         pieces: that masks are upsampled in; None: as suits the device.
+        copies: of a learned query, itself too; with more than one, of segments of a class that are
+            nearly the same the best alone is kept (`distinct`).
     """
 
     is_thing: tuple[bool, ...]
@@ -55,6 +58,7 @@ class PostProcess:
     late_resize: bool = False
     video: bool = False
     pieces: Pieces | None = None
+    copies: int = 1
 
     @torch.inference_mode()
     def __call__(self, outputs: Outputs, batch: Batch) -> list[Result]:
@@ -108,6 +112,9 @@ class PostProcess:
         """(Q, K+1) on the host, (Q, h, w) -> Panoptic"""
         scores, labels = probs.max(-1)
         (kept,) = torch.where((labels != probs.shape[1] - 1) & (scores > self.object_threshold))
+        if self.copies > 1:  # else they would share their pixels, and none keep enough of its mask
+            kept = kept[scores[kept].argsort(descending=True, stable=True)]
+            kept = kept[distinct(masks, kept, labels[kept])]
         if not len(kept):
             return Panoptic(torch.zeros(up.size, dtype=torch.int32), [])
         scores, labels, device = scores[kept], labels[kept], masks.device
@@ -149,19 +156,23 @@ class PostProcess:
                 stuff[label] = segments[-1]
         return Panoptic(ids.flatten()[owners.int()].contiguous(), segments)
 
-    def _best(self, probs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(Q, K) on the host -> scores, queries, labels (N,) of the best pairs of the two."""
+    def _best(self, probs: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(Q, K) on the host, (Q, ..., h, w) -> scores, queries, labels (N,) of the best pairs."""
         K = probs.shape[1]
-        scores, index = probs.flatten().topk(min(self.max_instances, probs.numel()))
+        limit = self.max_instances * self.copies
+        scores, index = probs.flatten().topk(min(limit, probs.numel()))
         query, labels = index // K, index % K
         if self.panoptic:  # published: things only where the model is panoptic
             thing = torch.tensor(self.is_thing)[labels]
             scores, query, labels = scores[thing], query[thing], labels[thing]
+        if self.copies > 1:
+            kept = distinct(masks, query, labels)[: self.max_instances]
+            scores, query, labels = scores[kept], query[kept], labels[kept]
         return scores, query, labels
 
     def _instances(self, probs: Tensor, masks: Tensor, up: Upsampler) -> Instances:
         """(Q, K), (Q, h, w) -> Instances; scores are class probability times mask quality."""
-        scores, query, labels = self._best(probs)
+        scores, query, labels = self._best(probs, masks)
         unique, place = query.unique(return_inverse=True)  # a query may have several labels
         encoded = encode(masks[upload(unique, masks.device)], up)
         scores = scores * encoded.quality[place]
@@ -174,7 +185,7 @@ class PostProcess:
         self, probs: Tensor, masks: Tensor, views: list[Upsampler], queries: Tensor | None
     ) -> Tracks:
         """(Q, K), (Q, T, h, w) -> Tracks; published: a track's score is its class alone."""
-        scores, query, labels = self._best(probs)
+        scores, query, labels = self._best(probs, masks)
         unique, place = query.unique(return_inverse=True)
         chosen = masks[upload(unique, masks.device)]
         frames = [encode(chosen[:, t], up).rles for t, up in enumerate(views)]

@@ -44,6 +44,9 @@ class MaskFormerTest:
     OBJECT_MASK_THRESHOLD: float = 0.8
     OVERLAP_THRESHOLD: float = 0.8
     SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE: bool = False
+    # 0: as many as are learned; fewer are the first of them, more are copies, and of what two say
+    # the same of, the better one counts
+    NUM_QUERIES: int = number(0, low=0)
 
 
 @dataclass

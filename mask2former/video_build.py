@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from mask2former.build import CLASS_ROWS, QUERY_ROWS, build_losses, build_model, class_count
+from mask2former.build import (
+    CLASS_ROWS,
+    QUERY_ROWS,
+    build_losses,
+    build_model,
+    class_count,
+    query_copies,
+)
 from mask2former.postprocess import PostProcess
 from mask2former.prepared import PREPARED
 from mask2former.schema import VideoInput, VideoTest
@@ -47,6 +54,7 @@ def build_video(cfg: Config, metadata: Metadata) -> Task:
             instances=True,
             max_instances=test.TRACKS_PER_VIDEO,
             video=True,
+            copies=query_copies(cfg),
         ),
         views=build_clip_views(cfg, num_classes),
         renames=to_ours,

@@ -16,7 +16,8 @@ MAY_IMPORT = {  # the packages; segcore/cli, tools/ and train_net.py stand above
 TOP = ("segcore.cli", "tools", "train_net")
 GROUND = {
     *("contracts", "errors", "file_names", "image_file", "import_path", "label_files", "labels"),
-    *("masks", "pinned", "segment_rle", "shipped", "structures", "user_path", "whole_file"),
+    *("masks", "pinned", "query_rows", "segment_rle", "shipped", "structures", "user_path"),
+    "whole_file",
 }
 INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "errors": set(),
@@ -28,6 +29,7 @@ INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "schema": {"keys"},
     "import_path": {"errors"},
     "pinned": set(),
+    "query_rows": set(),
     "architectures": {"errors", "import_path", "keys", "schema"},
     "config_files": {"errors", "shipped", "user_path"},
     "whole_file": {"file_names"},

@@ -9,12 +9,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from segcore.contracts import ClassRows
 from segcore.errors import WeightsError
+from segcore.query_rows import noise_of_copies, tile_rows
 
 # what a model computes itself, or what only a training counts
 COMPUTED = re.compile(r"(num_batches_tracked|relative_position_index|class_weight)$")
@@ -130,11 +130,7 @@ def plain_names(names: Sequence[str]) -> list[str]:
 
 def _queries(value: Tensor, own: Tensor) -> Tensor:
     """The first of them; more are copies, with a little noise that sets them apart."""
-    more = -(-len(own) // len(value))
-    same = torch.Generator().manual_seed(0)  # on every rank: their models must be one
-    jitter = 0.01 * torch.randn(own.shape, generator=same)
-    jitter[: len(value)] = 0
-    return torch.cat([value] * more)[: len(own)].to(own) + jitter.to(own)
+    return tile_rows(value.to(own), noise_of_copies(len(value), *own.shape).to(own))
 
 
 def _bias_table(value: Tensor, own: Tensor) -> tuple[Tensor, str]:

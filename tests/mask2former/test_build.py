@@ -88,6 +88,7 @@ def test_numbers_of_the_config_reach_the_model(root: Path):
         *("MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS", "2", "MODEL.MASK_FORMER.DROPOUT", "0.25"),
         *("MODEL.MASK_FORMER.DIM_FEEDFORWARD", "96", "MODEL.SEM_SEG_HEAD.MASK_DIM", "48"),
         *("MODEL.MASK_FORMER.TEST.OBJECT_MASK_THRESHOLD", "0.4"),
+        *("MODEL.MASK_FORMER.TEST.NUM_QUERIES", "80"),
     )
     decoder, encoder = task.model.decoder, task.model.pixel_decoder.transformer.encoder
     assert decoder.query_feat.weight.shape == (37, 256)
@@ -95,6 +96,7 @@ def test_numbers_of_the_config_reach_the_model(root: Path):
     assert decoder.mask_embed.layers[-1].out_features == 48
     assert len(encoder.layers) == 2 and encoder.layers[0].dropout.p == 0.25
     assert task.postprocess.object_threshold == 0.4
+    assert len(decoder.test_noise) == 80 and task.postprocess.copies == 3
 
 
 @pytest.mark.parametrize(
