@@ -73,6 +73,21 @@ def names(*default: str) -> Any:
     return _field(list(default), Rule())
 
 
+def rates() -> Any:
+    """[[PATTERN, FACTOR], ...]: none by default."""
+
+    def fault(value: Any) -> str:
+        for pair in cast(list[Any], value):
+            right = isinstance(pair, list | tuple) and len(cast(list[Any], pair)) == 2
+            if not (right and isinstance(pair[0], str) and isinstance(pair[1], int | float)):
+                return "expected pairs of a name's pattern and a factor, like [[backbone.*, 0.1]]"
+            if not pair[1] >= 0:
+                return f"the factor of {pair[0]} must be at least 0"
+        return ""
+
+    return _field([], Rule(fault=fault))
+
+
 def sizes(*default: int) -> Any:
     """A size in pixels, or a list of sizes to choose from: the one kind of key with two types."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from segcore.keys import ignored, importable, names, number, numbers, one_of, only, sizes
+from segcore.keys import ignored, importable, names, number, numbers, one_of, only, rates, sizes
 
 
 @dataclass
@@ -73,6 +73,7 @@ class Model:
     WEIGHTS: str = ""
     DEVICE: str = "auto"
     COMPILE: bool = False  # torch.compile of backbone, pixel decoder and decoder
+    FREEZE: list[str] = names()  # patterns of names of parameters that learn nothing
     MASK_ON: bool = ignored(False, "MODEL.MASK_FORMER.TEST says what is made")
     PIXEL_MEAN: list[float] = numbers(123.675, 116.28, 103.53, count=3)
     PIXEL_STD: list[float] = numbers(58.395, 57.12, 57.375, count=3)
@@ -181,6 +182,9 @@ class Solver:
     BASE_LR: float = number(1e-4, low=0)
     BASE_LR_END: float = number(0.0, low=0)  # to which WarmupPolyLR falls
     BACKBONE_MULTIPLIER: float = 0.1
+    # what holds instead by parameter name: [[PATTERN, FACTOR], ...], of BASE_LR, the last counts
+    RATES: list[Any] = rates()
+    LAYER_DECAY: float = number(1.0, low=0, high=1)  # by block of the backbone, from its end on
     MOMENTUM: float = 0.9
     WEIGHT_DECAY: float = number(0.05, low=0)
     WEIGHT_DECAY_NORM: float = 0.0

@@ -20,6 +20,7 @@ from segcore.engine.optim import (
     parameter_groups,
     poly,
 )
+from segcore.engine.parameter_rules import freeze, rate_table, rates_by_name
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +32,14 @@ def backbone_rate(cfg: Config) -> Callable[[str], float]:
 
 
 def build_optimizer(cfg: Config, task: Task) -> tuple[Optimizer, Schedule]:
-    """Optimizer and the factor of its rates by iteration."""
+    """Optimizer and the factor of its rates by iteration; MODEL.FREEZE is done before."""
     solver = cfg.SOLVER
+    freeze(task.model, cfg.MODEL.FREEZE)
     decay = Decay(solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_NORM, solver.WEIGHT_DECAY_EMBED)
-    groups = parameter_groups(task.model, solver.BASE_LR, task.rates, decay)
+    patterns = [(pattern, factor) for pattern, factor in solver.RATES]
+    rates = rates_by_name(task.model, task.rates, patterns, solver.LAYER_DECAY)
+    logger.info("parameters:\n%s", rate_table(task.model, rates, solver.BASE_LR))
+    groups = parameter_groups(task.model, solver.BASE_LR, rates.__getitem__, decay)
     fused = choose_precision(precision(cfg), cfg.MODEL.DEVICE) != "fp16"
     optimizer = make_optimizer(solver.OPTIMIZER, groups, solver.MOMENTUM, fused)
     warmup = (solver.WARMUP_ITERS, solver.WARMUP_FACTOR, solver.WARMUP_METHOD)

@@ -22,6 +22,7 @@ from segcore.engine.best import WEIGHTS
 from segcore.engine.checkpoint import Checkpoints
 from segcore.engine.launch import Fabric
 from segcore.engine.log import RunLog
+from segcore.engine.parameter_rules import frozen_norms
 from segcore.engine.run import Run
 from segcore.engine.trainer import Trainer
 from segcore.engine.weights import load_into_task
@@ -84,6 +85,7 @@ def build_run(cfg: Config, task: Task, trained: Metadata, fabric: Fabric) -> Run
         clipping=solver.clipping(cfg),
         accumulate=cfg.SOLVER.ACCUMULATE,
         ema=solver.build_ema(cfg, task, optimizer),
+        still=frozen_norms(task.model) if cfg.MODEL.FREEZE else (),
         log=run_log,
         folder=folder,
     )

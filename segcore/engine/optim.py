@@ -89,7 +89,7 @@ def parameter_groups(
             if not value.requires_grad or id(value) in seen:
                 continue
             seen.add(id(value))
-            lr = rate * rates(f"{path}.{name}")
+            lr = rate * rates(f"{path}.{name}" if path else name)
             wd = decay.weight
             if "relative_position_bias_table" in name or "absolute_pos_embed" in name:
                 wd = 0.0

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from segcore.contracts import Task
@@ -34,6 +34,7 @@ class Trainer:
         schedule: factor of the optimizer's rates, by iteration.
         accumulate: batches to one optimizer step.
         ema: of the model, updated by this optimizer's steps.
+        still: modules that stay in eval mode, as frozen batch norms do.
         log: of rank 0.
         folder: where a batch with a non-finite loss is saved.
     """
@@ -48,13 +49,14 @@ class Trainer:
         clipping: Clipping,
         accumulate: int = 1,
         ema: Ema | None = None,
+        still: Sequence[nn.Module] = (),
         log: RunLog | None = None,
         folder: Path | None = None,
     ) -> None:
         self.task, self.schedule, self.fabric = task, schedule, fabric
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
         self.model, self.optimizer = fabric.setup(task.model, optimizer)
-        self.clipping, self.log, self.ema = clipping, log, ema
+        self.clipping, self.log, self.ema, self.still = clipping, log, ema, still
         self.iteration = 0  # steps done, or handed to the GPU
         self.ended = ""  # why it needs no more steps, where an action says so; alike on all ranks
         self._stepped: tuple[int, torch.cuda.Event] | None = None  # the last one, on the GPU
@@ -69,7 +71,7 @@ class Trainer:
         Raises the DataError of any rank's batches, and the NonFiniteError of any rank's losses, on
         all of them, with `iteration` steps done.
         """
-        self.model.train()
+        self._train_mode()
         if self.ema and not self.ema.begun:
             self.ema.begin()
         with self.signals:
@@ -178,9 +180,14 @@ class Trainer:
             if self.log:
                 self.log.pause()
             action(self.iteration)
-            self.model.train()
+            self._train_mode()
         if self.log:
             self.log.rest()
+
+    def _train_mode(self) -> None:
+        self.model.train()
+        for module in self.still:
+            module.eval()
 
     def _counts(self, batches: list[Batch]) -> tuple[Tensor, Tensor]:
         """(2,) segments and segments x views of a batch, on average; whether a rank should stop."""
