@@ -34,9 +34,13 @@ def data_root() -> Path:
     return user_path(os.environ.get("DETECTRON2_DATASETS", "datasets"))
 
 
-def catalog(cfg: Config) -> Catalog:
-    """All data sets, those of the user's own catalogue files included; made once and handed on."""
-    return Catalog(data_root(), [user_path(path) for path in cfg.DATASETS.CATALOGS])
+def catalog(cfg: Config, first: int = 0) -> Catalog:
+    """All data sets, those of the user's own catalogue files included; made once and handed on.
+
+    Args:
+        first: as of a Catalog.
+    """
+    return Catalog(data_root(), [user_path(path) for path in cfg.DATASETS.CATALOGS], first)
 
 
 def train_metadata(cfg: Config, catalog: Catalog) -> Metadata:

@@ -39,11 +39,13 @@ def main() -> None:
 @click.option("--eval-only", is_flag=True, help="as `segcore eval`")
 @click.option("--data", help="in place of CONFIG: a data set that a config is planned for")
 @click.option("--val", help="--data: what is evaluated; default: a fifth that is held back")
+@click.option("--overfit", type=click.IntRange(1), metavar="N", help="on the first N images alone")
 @takes_wishes
 @takes_machines
 @takes_config
 def train(
     eval_only: bool,
+    overfit: int | None,
     data: str | None,
     val: str | None,
     task: str | None,
@@ -54,8 +56,12 @@ def train(
     """Train on DATASETS.TRAIN and evaluate on DATASETS.TEST.
 
     With --data the config is what `segcore plan` writes for it, into OUTPUT_DIR/plan.yaml; with
-    --resume that file is used as it is.
+    --resume that file is used as it is. With --overfit N the first N images of DATASETS.TRAIN are
+    trained and evaluated on as they are, in OUTPUT_DIR/overfit: the metric should come near 100,
+    or data or labels are not what they seem.
     """
+    if eval_only and overfit:
+        raise click.UsageError("--eval-only and --overfit exclude each other")
     wishes = {"val": val, "task": task, "network": network, "minutes": minutes}
     if data is None and (meant := [f"--{name}" for name in wishes if wishes[name] is not None]):
         raise click.UsageError(f"{meant[0]} is for a plan, which --data asks for")
@@ -66,7 +72,9 @@ def train(
         shared = {name: given[name] for name in ("opts", "resume", "num_gpus", "num_machines")}
         path = call("segcore.cli.plan", "plan_of_run", data=data, **wishes, **shared)
         given["config_file"] = str(path)
-    run("segcore.cli.evaluate" if eval_only else "segcore.cli.train", **given)
+    if eval_only:
+        run("segcore.cli.evaluate", **given)
+    run("segcore.cli.train", overfit=overfit or 0, **given)
 
 
 @main.command("eval", context_settings=FREE)

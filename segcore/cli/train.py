@@ -15,6 +15,7 @@ from segcore.build.best import build_best
 from segcore.build.task import build_task
 from segcore.cli.evaluate import evaluate_all
 from segcore.cli.launched import alone_in_output, launched
+from segcore.cli.overfit import log_verdict, overfit_words
 from segcore.config import Config, save_config, to_dict
 from segcore.contracts import Task
 from segcore.data.catalog import Catalog
@@ -37,22 +38,30 @@ def main(
     config_file: str | None,
     opts: Sequence[str],
     resume: bool,
+    overfit: int = 0,
     again: str | None = None,
     **machines: Any,
 ) -> int:
     """Train on DATASETS.TRAIN, then evaluate; 128 + a signal's number where one ended it.
 
     Args:
+        overfit: on so many images alone, and evaluate on them; 0: on all.
         again: what goes on with a run that was stopped; None: this command line, with --resume.
     """
+    if overfit:
+        ranks = max(machines["num_gpus"], 1) * machines["num_machines"]
+        opts = overfit_words(config_file, opts, overfit, ranks)
     cfg, fabric, seed = launched(config_file, opts, machines)
+    again = again or resuming(sys.argv)
     with alone_in_output(cfg, fabric):
-        return train(cfg, fabric, seed, resume=resume, again=again or resuming(sys.argv))
+        return train(cfg, fabric, seed, resume=resume, overfit=overfit, again=again)
 
 
-def train(cfg: Config, fabric: Fabric, seed: int, *, resume: bool, again: str) -> int:
+def train(
+    cfg: Config, fabric: Fabric, seed: int, *, resume: bool, again: str, overfit: int = 0
+) -> int:
     """`main`, once the ranks are launched."""
-    catalog = data.catalog(cfg)
+    catalog = data.catalog(cfg, overfit)
     trained = data.train_metadata(cfg, catalog)
     task = build_task(cfg, trained)
     evaluators.check_test_sets(cfg, task, catalog)
@@ -69,6 +78,9 @@ def train(cfg: Config, fabric: Fabric, seed: int, *, resume: bool, again: str) -
     if run.trainer.log:
         run.trainer.log.close()
         log_next_command(Path(cfg.OUTPUT_DIR), run, done, again)
+        if overfit and done:
+            count = len(catalog.records(cfg.DATASETS.TEST[0]))
+            log_verdict(run.best, cfg.DATASETS.TEST[0], count, cfg.SOLVER.MAX_ITER)
     return 0 if done or not run.trainer.log else 128 + (run.trainer.signals.caught or 15)
 
 

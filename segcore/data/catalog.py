@@ -21,6 +21,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from segcore.data.classes import metadata_of
 from segcore.data.formats.format import Entry, Format, Source
 from segcore.data.formats.table import FORMATS, all_formats, format_of, recognised
@@ -57,10 +59,11 @@ class Catalog:
     Args:
         root: what relative paths of the catalogue start from (DETECTRON2_DATASETS).
         files: more catalogue files; their relative paths start from the file's own folder.
+        first: so many records with an annotation are given of every data set; 0: all of it.
     """
 
-    def __init__(self, root: Path, files: Sequence[Path] = ()) -> None:
-        self.root, self.files = root, tuple(files)
+    def __init__(self, root: Path, files: Sequence[Path] = (), first: int = 0) -> None:
+        self.root, self.files, self.first = root, tuple(files), first
         self._entries: dict[str, Entry] = {}
         self._metadata: dict[str, Metadata] = {}
         self._records: dict[tuple[str, tuple[int, ...]], Records] = {}
@@ -121,6 +124,8 @@ class Catalog:
         records = Records(counts.watched(entry.format.read(source, metadata)))
         if survey is None and problem is None:
             counts.log()
+        if self.first:
+            records = records.take(np.flatnonzero(records.usable)[: self.first])
         return records
 
     def annotated(self, name: str) -> bool:
