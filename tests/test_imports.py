@@ -19,6 +19,7 @@ GROUND = {
     *("masks", "pinned", "query_rows", "segment_rle", "shipped", "structures", "user_path"),
     "whole_file",
 }
+PAINT = {"label_font", "painting", "segment_colors"}
 INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "errors": set(),
     "shipped": {"errors", "user_path"},
@@ -45,8 +46,9 @@ INSIDE_SEGCORE = {  # the same rule among segcore's own parts
     "segment_rle": {"structures", "labels", "masks"},
     "nn": GROUND,
     "data": GROUND,
-    "doctor": {*GROUND, "data", "visualize"},
     "plan": {*GROUND, "data"},
+    "doctor": {*GROUND, "data", "html_page", "painting", "visualize"},
+    "report": {*GROUND, "data", "evaluation", "html_page", *PAINT},
     "evaluation": GROUND,
     "export": {*GROUND, "nn"},
     "engine": GROUND,
@@ -62,6 +64,7 @@ DOORS = {  # third parties, and the only places that may import them
     "onnxruntime": ("segcore/export/onnx_file.py",),
     "onnxscript": ("segcore/export/onnx_file.py",),
     "nncf": ("segcore/export/int8.py",),
+    "matplotlib": ("segcore/report/plots.py",),
     "omegaconf": ("segcore/config.py",),
     "openvino": ("segcore/export/openvino_file.py",),
     "pycocotools": ("segcore/masks.py", "segcore/evaluation/"),

@@ -15,9 +15,9 @@ from PIL import Image
 from segcore import masks
 from segcore.data.images import read_image
 from segcore.evaluation.writers import write_png
+from segcore.painting import side_by_side
 from segcore.segment_rle import to_rle
 from segcore.structures import Record, Rle
-from segcore.visualize import side_by_side
 
 SIDE = 256  # pixels of each picture
 LEAST_OVERLAP = 0.5  # intersection over union from which a prediction is of the object

@@ -24,9 +24,10 @@ from segcore.data.images import read_image
 from segcore.engine.children import end_with_parent
 from segcore.errors import NonFiniteError, UserError
 from segcore.evaluation.writers import write_json, write_png
+from segcore.painting import side_by_side
 from segcore.predict import Predictor
 from segcore.user_path import user_path
-from segcore.visualize import draw, ground_truth, side_by_side
+from segcore.visualize import draw, ground_truth
 
 training = import_module("segcore.cli.train")  # as the command takes it: when it is asked for
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,11 +60,10 @@ def pictures(out: Path, opts: list[str]) -> list[Path]:
     written = []
     for record in records[:NUM_PICTURES]:
         image = read_image(record.frames[0].file)
-        truth = draw(image, ground_truth(record, metadata), metadata)
+        truth = ground_truth(record, metadata)
         (result,) = predictor([image])
-        picture = side_by_side(
-            [image, truth, draw(image, result, metadata)], ["input", "ground truth", "prediction"]
-        )
+        drawn = draw(image, truth, metadata), draw(image, result, metadata, truth=truth)
+        picture = side_by_side([image, *drawn], ["input", "ground truth", "prediction"])
         written.append(out / "pictures" / f"{record.frames[0].file.stem}.png")
         write_png(written[-1], picture)
     return written

@@ -90,6 +90,13 @@ def evaluators_of(makes: tuple[str, ...], catalog: Catalog, metadata: Metadata) 
     ]
 
 
+def measured(makes: tuple[str, ...], metadata: Metadata) -> set[str]:
+    """Kinds of results of which some metric of the data set is, as `makes` of a Task."""
+    if "entity" in makes:
+        return {"entity"}
+    return {NEEDS.get(kind, kind) for kind in metadata.evaluators} & {*makes}
+
+
 def build_augmented(cfg: Config, task: Task, fabric: Fabric) -> Augmented:
     """Semantic results from several sizes and the mirrored image."""
     aug = cfg.TEST.AUG

@@ -32,11 +32,12 @@ from segcore.doctor.duplicates import Place, duplicates, near_images, same_files
 from segcore.doctor.finding import status
 from segcore.doctor.images import image_findings
 from segcore.doctor.mend import mend
-from segcore.doctor.page import Picture, page
+from segcore.doctor.page import page
 from segcore.doctor.pictures import sample_picture
 from segcore.doctor.pixels import Look, look_at_all
 from segcore.doctor.recipe import Recipe
 from segcore.errors import ConfigError, DataError
+from segcore.html_page import Picture
 from segcore.structures import Sample
 from segcore.whole_file import whole_file
 

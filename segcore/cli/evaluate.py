@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 from segcore.build import data, evaluators
 from segcore.build.refine import build_refined_inference
+from segcore.build.report import build_sections, reported
 from segcore.build.task import load_for_inference
 from segcore.cli.launched import alone_in_output, launched
 from segcore.config import Config
@@ -26,13 +28,28 @@ from segcore.evaluation.table import format_table
 from segcore.evaluation.writers import write_json
 from segcore.export.read import is_exported
 from segcore.file_names import short_name
+from segcore.report.page import report_page
+from segcore.report.section import Section
 from segcore.structures import Batch, Result
+from segcore.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
 
-def main(*, config_file: str | None, opts: Sequence[str], resume: bool, **machines: Any) -> int:
-    """Evaluate MODEL.WEIGHTS, or with `resume` the last checkpoint of OUTPUT_DIR."""
+def main(
+    *,
+    config_file: str | None,
+    opts: Sequence[str],
+    resume: bool,
+    report: bool = False,
+    **machines: Any,
+) -> int:
+    """Evaluate MODEL.WEIGHTS, or with `resume` the last checkpoint of OUTPUT_DIR.
+
+    Args:
+        report: as TEST.REPORT always.
+    """
+    opts = [*opts, "TEST.REPORT", "always"] if report else opts
     cfg, fabric, _ = launched(config_file, opts, machines)
     if not cfg.DATASETS.TEST:
         raise ConfigError("DATASETS.TEST is empty; name a data set to evaluate on")
@@ -46,19 +63,17 @@ def evaluate_checkpoint(cfg: Config, fabric: Fabric, *, resume: bool) -> None:
     checkpoint = from_first_rank(lambda: _checkpoint(cfg, resume), fabric)
     catalog = data.catalog(cfg)
     task = load_for_inference(cfg, checkpoint, device=fabric.device)
+    reports = reported(cfg, catalog, last=False)
     augmented = evaluators.build_augmented(cfg, task, fabric) if cfg.TEST.AUG.ENABLED else None
     refined = build_refined_inference(cfg, task, fabric.device)
-    evaluate_all(cfg, task, catalog, fabric, write=True)
+    again = partial(evaluate_all, cfg, task, catalog, fabric, write=True, reports=reports)
+    again()
     if augmented:
         logger.info("once more with test-time augmentation: %s", cfg.TEST.AUG)
-        evaluate_all(
-            cfg, task, catalog, fabric, write=True, infer=augmented, folder="inference_TTA"
-        )
+        again(infer=augmented, folder="inference_TTA")
     if refined:
         logger.info("once more with refined masks: %s", cfg.TEST.REFINE)
-        evaluate_all(
-            cfg, task, catalog, fabric, write=True, infer=refined, folder="inference_refined"
-        )
+        again(infer=refined, folder="inference_refined")
 
 
 def _checkpoint(cfg: Config, resume: bool) -> dict[str, Any] | str:
@@ -81,6 +96,7 @@ def evaluate_all(
     infer: Callable[[Batch], list[Result]] | None = None,
     folder: str = "inference",
     stop: Callable[[], bool] = lambda: False,
+    reports: Sequence[str] = (),
 ) -> dict[str, float]:
     """Evaluate on every test set; metrics go to OUTPUT_DIR/<folder>/<name>/metrics.json.
 
@@ -88,6 +104,7 @@ def evaluate_all(
         write: all predictions go there too, and a file that cannot be written is an error.
         infer: results of a batch, where they are not the task's own.
         stop: asked between batches; the data sets done before count.
+        reports: test sets that get a page of where the model fails, report.html beside the metrics.
     """
     results: dict[str, float] = {}
     infer = infer or evaluators.build_windowed(cfg, task, fabric)
@@ -98,10 +115,13 @@ def evaluate_all(
         shown = metadata.as_entities() if "entity" in task.makes else metadata
         predictions = Predictions(place, shown, fabric.global_rank) if write else None
         asked = evaluators.build_evaluators(task, catalog, metadata)
+        measured = evaluators.measured(task.makes, metadata)
+        sections = build_sections(measured, catalog, metadata) if name in reports else []
         if not asked and not write:  # nobody would see what is predicted
             continue
+        seen = [*asked, *(section.collector for section in sections)]
         metrics = evaluate(
-            task, loader, asked, fabric, save_result=predictions, infer=infer, stop=stop
+            task, loader, seen, fabric, save_result=predictions, infer=infer, stop=stop
         )
         if metrics is None:
             logger.warning("%s: evaluation left, as a signal asked for", name)
@@ -111,6 +131,8 @@ def evaluate_all(
             predictions.join(fabric.world_size)
         if fabric.is_global_zero:
             report(name, metrics, place / "metrics.json", needed=write)
+            if sections:
+                write_report(place / "report.html", name, metrics, sections, needed=write)
         several = len(cfg.DATASETS.TEST) > 1
         results |= {f"{name}/{k}" if several else k: v for k, v in metrics.items()}
     return results
@@ -126,8 +148,31 @@ def folder_of(name: str, names: Sequence[str]) -> str:
 def report(name: str, metrics: dict[str, float], file: Path, *, needed: bool) -> None:
     """Metrics to the log and to a file; hours of training are worth more than the file."""
     logger.info("%s\n%s", name, format_table(metrics))
+    write_or_log(file, lambda: write_json(file, metrics), needed=needed)
+
+
+def write_report(
+    file: Path,
+    name: str,
+    metrics: Mapping[str, float],
+    sections: Sequence[Section],
+    *,
+    needed: bool = True,
+) -> None:
+    """The page of where a model fails on a data set."""
+
+    def write() -> None:
+        text = report_page(name, metrics, sections)
+        with whole_file(file, "w") as stream:
+            stream.write(text)
+
+    write_or_log(file, write, needed=needed)
+
+
+def write_or_log(file: Path, write: Callable[[], None], *, needed: bool) -> None:
+    """A full disk is an error where the file is needed, else logged."""
     try:
-        write_json(file, metrics)
+        write()
     except OSError as error:
         problem = f"{file}: could not be written ({error}); free some disk space"
         if needed:

@@ -79,12 +79,14 @@ def train(
 
 @main.command("eval", context_settings=FREE)
 @click.option("--eval-only", is_flag=True, hidden=True, expose_value=False)
+@click.option("--report", is_flag=True, help="a page with pictures of where it fails, too")
 @takes_machines
 @takes_config
 def evaluate(**given: Any) -> None:
     """Evaluate MODEL.WEIGHTS on DATASETS.TEST.
 
-    With --resume the last checkpoint in OUTPUT_DIR is evaluated.
+    With --resume the last checkpoint in OUTPUT_DIR is evaluated. With --report (or TEST.REPORT
+    always) OUTPUT_DIR/inference/DATA_SET/report.html shows where the model fails.
     """
     run("segcore.cli.evaluate", **given)
 

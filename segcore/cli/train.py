@@ -12,6 +12,7 @@ from typing import Any
 
 from segcore.build import data, evaluators, solver
 from segcore.build.best import build_best
+from segcore.build.report import reported
 from segcore.build.task import build_task
 from segcore.cli.evaluate import evaluate_all
 from segcore.cli.launched import alone_in_output, launched
@@ -130,9 +131,13 @@ def fit(cfg: Config, run: Run, batches: Iterator[Batch], catalog: Catalog) -> bo
         if cfg.DATASETS.TEST:
             run.save(iteration)  # whatever happens to the evaluation
         stop = trainer.signals
+        last = iteration >= cfg.SOLVER.MAX_ITER or run.best.may_end()
+        reports = reported(cfg, catalog, last=last)
         with run.evaluated_weights():
             metrics = evaluate_all(
-                cfg, run.task, catalog, run.fabric, stop=lambda: bool(stop.caught)
+                *(cfg, run.task, catalog, run.fabric),
+                stop=lambda: bool(stop.caught),
+                reports=reports,
             )
             if trainer.log and metrics:
                 trainer.log.write({"iteration": iteration} | metrics, iteration)

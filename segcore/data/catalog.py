@@ -128,6 +128,10 @@ class Catalog:
             records = records.take(np.flatnonzero(records.usable)[: self.first])
         return records
 
+    def comes_along(self, name: str) -> bool:
+        """Whether it is a published data set of the shipped catalogue, not one of the user's."""
+        return name in self._written and self._written[name].file.is_relative_to(CATALOG)
+
     def annotated(self, name: str) -> bool:
         """Whether there is any truth to compare with, as far as the file is there to say so."""
         entry = self.entry(name)

@@ -15,10 +15,11 @@ from segcore.data.parsing.json_stream import read_object
 from segcore.data.survey import how_many
 from segcore.doctor.checkup import Checkup
 from segcore.doctor.finding import Case, Finding, by_severity
-from segcore.doctor.page import Chapter, Picture
-from segcore.doctor.pictures import EDGE, annotated, data_uri, entry_picture, segment_picture, small
+from segcore.doctor.page import Chapter
+from segcore.doctor.pictures import annotated, entry_picture, segment_picture
 from segcore.errors import DataError
-from segcore.visualize import side_by_side
+from segcore.html_page import EDGE, Picture, data_uri, small
+from segcore.painting import side_by_side
 
 SHOWN = 4  # pictures of a finding
 SAMPLES = 12

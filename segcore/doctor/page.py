@@ -3,40 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
 from segcore.doctor.finding import SEVERITIES, Finding
+from segcore.html_page import Picture, figures, html_page
 from segcore.structures import Metadata
 
 MOST_BARS = 100  # classes that are shown
-
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 76em; padding: 0 1em;
-  color: #222; background: #fff }
-table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; vertical-align: top; padding: .3em .6em; border-bottom: 1px solid #ddd;
-  overflow-wrap: anywhere }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
-.error { color: #b00020; font-weight: 600 } .warning { color: #9a5b00; font-weight: 600 }
-.note { color: #456 }
-.pictures { display: flex; flex-wrap: wrap; gap: 12px }
-figure { margin: 0; width: 360px }
-figure.wide { width: 732px } figure img { width: 100%; border-radius: 3px }
-figcaption { font-size: 12px; color: #555; overflow-wrap: anywhere }
-.bar { background: #4a7ebb; height: .8em; display: inline-block; min-width: 1px }
-.advice { color: #444; font-style: italic } h3 { margin-bottom: .2em }
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture of the page, or why there is none."""
-
-    caption: str
-    source: str = ""  # a data URI
-    wide: bool = False  # two images beside each other
 
 
 @dataclass(slots=True)
@@ -63,11 +38,7 @@ def page(chapters: Sequence[Chapter]) -> str:
     """All data sets; every text from outside is escaped."""
     findings = [finding for chapter in chapters for finding, _ in chapter.findings]
     body = "\n".join(part for chapter in chapters for part in _chapter(chapter))
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>segcore doctor</title><style>{STYLE}</style></head><body>\n"
-        f"<h1>What the doctor found</h1>\n{_summary(findings)}\n{body}\n</body></html>\n"
-    )
+    return html_page("segcore doctor", "What the doctor found", f"{_summary(findings)}\n{body}")
 
 
 def _summary(findings: Sequence[Finding]) -> str:
@@ -92,22 +63,13 @@ def _chapter(chapter: Chapter) -> Iterator[str]:
         )
         if finding.advice:
             yield f'<p class="advice">{escape(finding.advice)}</p>'
-        yield from _pictures(pictures)
+        yield from figures(pictures)
     if chapter.samples:
         yield f"<h3>{escape(chapter.sampled)}</h3>"
-        yield from _pictures(chapter.samples)
+        yield from figures(chapter.samples)
     if chapter.metadata is not None and chapter.counts:
         yield "<h3>Classes</h3>"
         yield from _bars(chapter.counts, chapter.metadata)
-
-
-def _pictures(pictures: Iterable[Picture]) -> Iterator[str]:
-    yield '<div class="pictures">'
-    for picture in pictures:
-        image = f'<img alt="" src="{escape(picture.source)}">' if picture.source else ""
-        kind = ' class="wide"' if picture.wide else ""
-        yield f"<figure{kind}>{image}<figcaption>{escape(picture.caption)}</figcaption></figure>"
-    yield "</div>"
 
 
 def _bars(counts: Counter[int], metadata: Metadata) -> Iterator[str]:

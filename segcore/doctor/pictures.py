@@ -5,8 +5,6 @@ Legend of one-letter names: N segments, T views, H W pixels.
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from PIL import Image, ImageDraw
 
 from segcore import masks
 from segcore.data.images import read_image
-from segcore.data.transforms import shortest_edge
 from segcore.errors import DataError
 from segcore.segment_rle import to_rle
 from segcore.structures import (
@@ -30,26 +27,10 @@ from segcore.structures import (
 )
 from segcore.visualize import draw, ground_truth
 
-EDGE = 360  # pixels of a picture's longer side
 CONTEXT = 4  # times an object's longer side that is shown around it
 LEAST = 96  # pixels of that
 LARGEST = 1e6  # what is beyond is drawn nowhere
 MARK = (255, 0, 80)
-
-
-def data_uri(picture: np.ndarray) -> str:
-    """(H, W, 3) uint8 as a JPEG inside a page."""
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def small(picture: np.ndarray, edge: int = EDGE) -> np.ndarray:
-    """With a longer side of `edge`, no matter how large or small it was."""
-    h, w = picture.shape[:2]
-    size = shortest_edge(h, w, edge=edge, longest=edge)
-    rule = Image.Resampling.NEAREST if size[0] > h else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), rule))
 
 
 def annotated(record: Record, metadata: Metadata) -> np.ndarray:

@@ -96,6 +96,10 @@ class Best:
             " (SOLVER.EARLY_STOPPING.PATIENCE)"
         )
 
+    def may_end(self) -> bool:
+        """Whether training ends now if the next evaluation is no better."""
+        return bool(self.patience) and self.waited() + 1 >= self.patience
+
     def has(self, iteration: int) -> bool:
         """Whether an iteration was evaluated."""
         return any(e["iteration"] == iteration for e in self.evaluations)

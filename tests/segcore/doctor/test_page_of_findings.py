@@ -17,8 +17,9 @@ from segcore.data.catalog import Catalog
 from segcore.doctor.chapters import chapter, random_images
 from segcore.doctor.checkup import check_up
 from segcore.doctor.finding import Case, finding
-from segcore.doctor.page import Chapter, Picture, page
-from segcore.doctor.pictures import MARK, entry_picture, segment_picture, small
+from segcore.doctor.page import Chapter, page
+from segcore.doctor.pictures import MARK, entry_picture, segment_picture
+from segcore.html_page import Picture, small
 
 EVIL = "<script>alert('\"')</script>"
 

@@ -1,0 +1,1 @@
+"""A page that shows where a model fails, made after an evaluation."""
