@@ -66,7 +66,7 @@ def test_detectron2s_flags_are_taken(asked):
     assert given.pop("module") == "train"
     assert given == {
         "num_gpus": 8, "num_machines": 2, "machine_rank": 1, "dist_url": "tcp://a:1",
-        "resume": True, "config_file": NAME, "opts": ["SEED", "1"],
+        "resume": True, "overfit": 0, "config_file": NAME, "opts": ["SEED", "1"],
     }  # fmt: skip
     assert asked("train", "--eval-only", NAME)["module"] == "evaluate"
     assert asked("eval", "--eval-only", NAME)["module"] == "evaluate"
