@@ -148,7 +148,7 @@ class Build(build_ext):
         with ThreadPoolExecutor() as pool:
             cpu = [
                 pool.submit(self._cpp, name, f"csrc/cpu/{name}.cpp")
-                for name in ("ms_deform_attn", "encode_masks", "paint_entities")
+                for name in ("ms_deform_attn", "encode_masks", "paint_entities", "winograd")
             ]
             try:
                 cuda, flags = self._cuda()

@@ -1,0 +1,99 @@
+"""3x3 convolutions in float32 by Winograd's F(4x4, 3x3), for inference on a CPU.
+
+After "Fast Algorithms for Convolutional Neural Networks" (Lavin and Gray, section 4.3): a quarter
+of the products, and several times the rounding error. The kernels are in `ops/`.
+
+Legend of one-letter names: B images, C D channels, h w feature cells.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from segcore.nn import ms_deform_attn  # its compiled kernels come with this one
+from segcore.nn.packed import PackedConv
+
+VECTOR = 16  # channels come in multiples of it
+WEIGHTS = (  # G of the paper
+    (1 / 4, 0, 0),
+    (-1 / 6, -1 / 6, -1 / 6),
+    (-1 / 6, 1 / 6, -1 / 6),
+    (1 / 24, 1 / 12, 1 / 6),
+    (1 / 24, -1 / 12, 1 / 6),
+    (0, 0, 1),
+)
+
+
+def has_winograd() -> bool:
+    """Whether the compiled kernels are there: an older build of them has no such."""
+    return bool(ms_deform_attn.compiled) and hasattr(torch.ops.msda, "winograd_conv")
+
+
+def pack_winograd(weight: Tensor) -> Tensor:
+    """(D, C, 3, 3) -> (36, C, D), as `winograd_conv` wants it."""
+    sides = torch.tensor(WEIGHTS, dtype=torch.float64)
+    packed = sides @ weight.detach().double() @ sides.T  # (D, C, 6, 6)
+    return packed.flatten(2).permute(2, 1, 0).float().contiguous()
+
+
+def winograd_conv(
+    x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, added: Tensor | None = None
+) -> Tensor:
+    """A 3x3 convolution with stride 1 and a border of zeros.
+
+    Args:
+        x: (B, C, h, w) float32, best channels-last.
+        weight: what `pack_winograd` made.
+        bias: (D,).
+        relu: at the end.
+        added: (B, D, h, w) added to the result, before ReLU.
+
+    Returns: (B, D, h, w), channels-last.
+    """
+    last = (0, 2, 3, 1)
+    if added is not None:
+        added = added.float().permute(last).contiguous()
+    x = x.float().permute(last).contiguous()
+    return torch.ops.msda.winograd_conv(x, weight, bias, added, relu).permute(0, 3, 1, 2)
+
+
+class WinogradConv(nn.Module):
+    """In the place of a `PackedConv`.
+
+    Args:
+        weight: (D, C, 3, 3).
+        bias: (D,).
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.weight, self.bias = pack_winograd(weight), bias
+
+    def forward(self, x: Tensor, added: Tensor | None = None, relu: bool = False) -> Tensor:
+        """(B, C, h, w) -> (B, D, h, w).
+
+        Args:
+            added: (B, D, h, w) added to the result, before ReLU.
+        """
+        return winograd_conv(x, self.weight, self.bias, relu, added)
+
+
+def use_winograd(model: nn.Module) -> int:
+    """Replaces a prepared model's 3x3 convolutions in float32 that have a stride of 1.
+
+    Returns: how many; 0 without the compiled kernels.
+    """
+    count = 0
+    for parent in list(model.modules()) if has_winograd() else ():
+        for name, conv in parent.named_children():
+            if isinstance(conv, PackedConv) and _fits(conv):
+                setattr(parent, name, WinogradConv(conv.weight.to_dense(), conv.bias))
+                count += 1
+    return count
+
+
+def _fits(conv: PackedConv) -> bool:
+    D, C, *kernel = conv.weight.shape
+    plain = conv.shape == ([1, 1], [1, 1], [1, 1], 1) and kernel == [3, 3]
+    return plain and conv.kind == torch.float32 and C % VECTOR == 0 and D % VECTOR == 0
