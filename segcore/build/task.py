@@ -26,6 +26,7 @@ from segcore.export.read import is_exported, read_exported
 from segcore.import_path import import_from
 from segcore.nn.packed import missing_operator
 from segcore.nn.prepared import prepare
+from segcore.nn.winograd import use_winograd
 from segcore.structures import Metadata
 
 COMPILED = ("backbone", "pixel_decoder", "decoder")  # a graph each; the rest stays as it is
@@ -97,7 +98,12 @@ def load_for_inference(
     task = load_task(cfg, checkpoint, device=device)
     device = device or choose_device(cfg.MODEL.DEVICE)
     wanted = cfg.TEST.PREPARE and device.type == "cpu" and not cfg.MODEL.COMPILE
-    return prepared(task) if wanted else task
+    task = prepared(task) if wanted else task
+    if cfg.TEST.WINOGRAD and not use_winograd(task.model):
+        logger.warning(
+            "TEST.WINOGRAD replaces nothing; it needs a CPU, TEST.PREPARE, fp32, pip install ./ops"
+        )
+    return task
 
 
 def prepared(task: Task, lacking: str | None = None) -> Task:

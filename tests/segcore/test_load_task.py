@@ -12,6 +12,7 @@ from segcore.build.task import load_for_inference, load_task, prepared
 from segcore.config import load_config
 from segcore.errors import ConfigError, WeightsError
 from segcore.nn.packed import PackedLinear
+from segcore.nn.winograd import WinogradConv, has_winograd
 
 NO_DATA = ["MODEL.DEVICE", "cpu", "DATASETS.TRAIN", "[]", "DATASETS.TEST", "[]"]
 COCO = ["DATASETS.TRAIN", "[coco_2017_train_panoptic]"]
@@ -76,6 +77,21 @@ def test_only_what_looks_at_images_on_a_cpu_is_prepared(cfg, checkpoint):
     assert not packed(load_for_inference(plain, checkpoint))
     assert not packed(load_for_inference(compiled, checkpoint))
     assert not packed(load_for_inference(cfg, checkpoint, device=torch.device("meta")))
+
+
+@needs_onednn
+@pytest.mark.skipif(not has_winograd(), reason="ops/ is not built, or older")
+def test_winograd_is_asked_for_and_warns_where_it_replaces_nothing(cfg, checkpoint, caplog):
+    fast = replace(cfg, TEST=replace(cfg.TEST, WINOGRAD=True))
+
+    def replaced(cfg):
+        model = load_for_inference(cfg, checkpoint).model
+        return any(isinstance(m, WinogradConv) for m in model.modules())
+
+    assert replaced(fast) and not replaced(cfg)
+    assert "replaces nothing" not in caplog.text
+    assert not replaced(replace(fast, TEST=replace(fast.TEST, PREPARE=False)))
+    assert "TEST.WINOGRAD replaces nothing" in caplog.text
 
 
 def test_a_pytorch_without_the_operators_warns_and_keeps_the_model(cfg, checkpoint, caplog):
