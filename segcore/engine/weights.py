@@ -113,10 +113,9 @@ def load_weights(
     Args:
         source: a path, what `read_checkpoint` returned, or a plain state dict.
         renames: official names -> the model's.
-        class_rows, query_rows: parameters with rows for every class, every query, as in a Task.
+        class_rows, query_rows, training_only: names of parameters, as in a Task.
         classes: names of the model's classes, in order.
         ids: of these in the files, which tell classes of one name apart.
-        training_only: as in a Task.
         complete: the model is to be used as it is: WeightsError where a tensor would stay random
             that is not for training only.
     """
