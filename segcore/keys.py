@@ -107,6 +107,17 @@ def one_of(default: Any, *others: Any) -> Any:
     return _field(default, Rule(fault=lambda value: "" if value in choices else text))
 
 
+def some_of(default: list[str], *others: str) -> Any:
+    """A list of any of the default's names and the others."""
+    choices = (*default, *others)
+
+    def fault(value: Any) -> str:
+        wrong = [name for name in value if name not in choices]
+        return f"expected a list of {', '.join(choices)}" if wrong else ""
+
+    return _field(default, Rule(fault=fault))
+
+
 def only(default: Any) -> Any:
     """A key that old files may set, of which one value was ever published and is built here."""
     text = f"only {default!r} is built here, the value of every published file; remove the key"

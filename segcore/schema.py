@@ -9,7 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from segcore.keys import ignored, importable, names, number, numbers, one_of, only, rates, sizes
+from segcore.keys import (
+    ignored,
+    importable,
+    names,
+    number,
+    numbers,
+    one_of,
+    only,
+    rates,
+    sizes,
+    some_of,
+)
 
 
 @dataclass
@@ -257,6 +268,8 @@ class Config:
     VERSION: int = ignored(2)
     OUTPUT_DIR: str = "./output"
     SEED: int = -1
+    # where losses and metrics go beside metrics.json and curves.png
+    LOGGERS: list[str] = some_of(["tensorboard"], "wandb", "mlflow", "trackio")
     MODEL: Model = field(default_factory=Model)
     INPUT: Input = field(default_factory=Input)
     DATASETS: Datasets = field(default_factory=Datasets)

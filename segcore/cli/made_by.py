@@ -13,7 +13,14 @@ from segcore.engine.locate import INDEX, locate, read_index
 MadeBy = dict[str, Any]  # weights, refiner, settings: digests; confidence_threshold
 FIRST = '{"made_by": '  # how the JSON files begin: many can be looked through quickly
 START = 4096  # bytes that hold it
-NOTHING = {"OUTPUT_DIR", "SEED", "VERSION", "SOLVER", "DATALOADER"}  # of a config, to results
+NOTHING = {
+    "OUTPUT_DIR",
+    "SEED",
+    "VERSION",
+    "SOLVER",
+    "DATALOADER",
+    "LOGGERS",
+}  # of a config, to results
 LITTLE = {  # keys of sections
     "MODEL": ("WEIGHTS", "DEVICE"),
     "TEST": ("EVAL_PERIOD", "BATCH_SIZE"),

@@ -22,6 +22,7 @@ from segcore.contracts import Task
 from segcore.data.catalog import Catalog
 from segcore.engine.best import WEIGHTS
 from segcore.engine.checkpoint import Checkpoints
+from segcore.engine.curves import draw_curves
 from segcore.engine.launch import Fabric
 from segcore.engine.log import RunLog
 from segcore.engine.parameter_rules import frozen_norms
@@ -76,6 +77,7 @@ def train(
         run.begin()  # not before: an earlier run's checkpoints stay until all is found to be right
     record_config(cfg, run)
     done = fit(cfg, run, batches, catalog)
+    draw(run)
     if run.trainer.log:
         run.trainer.log.close()
         log_next_command(Path(cfg.OUTPUT_DIR), run, done, again)
@@ -88,7 +90,8 @@ def train(
 def build_run(cfg: Config, task: Task, trained: Metadata, fabric: Fabric) -> Run:
     """The task with its trainer and the folder of its checkpoints."""
     folder = Path(cfg.OUTPUT_DIR)
-    run_log = RunLog(folder, cfg.SOLVER.MAX_ITER) if fabric.is_global_zero else None
+    first = fabric.is_global_zero
+    run_log = RunLog(folder, cfg.SOLVER.MAX_ITER, cfg.LOGGERS) if first else None
     optimizer, schedule = solver.build_optimizer(cfg, task)
     trainer = Trainer(
         task,
@@ -142,6 +145,7 @@ def fit(cfg: Config, run: Run, batches: Iterator[Batch], catalog: Catalog) -> bo
             if trainer.log and metrics:
                 trainer.log.write({"iteration": iteration} | metrics, iteration)
             run.record({} if stop.caught else metrics)
+        draw(run)
 
     every = [(cfg.SOLVER.CHECKPOINT_PERIOD, run.save), (period, evaluate)]
     try:
@@ -162,6 +166,13 @@ def fit(cfg: Config, run: Run, batches: Iterator[Batch], catalog: Catalog) -> bo
     if done and not trainer.ended:  # else it was evaluated just now
         evaluate(trainer.iteration)
     return done
+
+
+def draw(run: Run) -> None:
+    """curves.png of what was written so far, on the first rank."""
+    if run.trainer.log:
+        metrics = [evaluation["metric"] for evaluation in run.best.evaluations]
+        draw_curves(run.checkpoints.folder, metrics[-1] if metrics else "")
 
 
 def log_next_command(folder: Path, run: Run, done: bool, again: str) -> None:

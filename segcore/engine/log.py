@@ -1,4 +1,5 @@
-"""What a run writes down: a progress line, log.txt, metrics.json (JSON lines) and TensorBoard."""
+"""What a run writes down: a progress line, log.txt, metrics.json (JSON lines), and what
+`segcore.engine.loggers` lists."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import math
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -15,8 +17,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from torch.utils.tensorboard import SummaryWriter
 
+from segcore.engine.loggers import open_logger
+from segcore.engine.metrics_file import METRICS
 from segcore.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -75,14 +78,15 @@ class RunLog:
     Args:
         folder: OUTPUT_DIR.
         stop: the last iteration.
+        loggers: names of LOGGERS that get the numbers of metrics.json too.
     """
 
-    def __init__(self, folder: Path, stop: int) -> None:
+    def __init__(self, folder: Path, stop: int, loggers: Sequence[str] = ("tensorboard",)) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.stop = stop
-        self.file = folder / "metrics.json"
+        self.file = folder / METRICS
         _end_last_line(self.file)
-        self.board = SummaryWriter(str(folder))
+        self.loggers = [open_logger(name, folder) for name in loggers]
         self.since = time.perf_counter()
         self.data_time, self.steps = 0.0, 0
         self.failed = False
@@ -144,14 +148,13 @@ class RunLog:
         self.since, self.steps, self.data_time = time.perf_counter(), 0, 0.0
 
     def write(self, entry: dict[str, float], iteration: int) -> None:
-        """One line of metrics.json, and the same numbers for TensorBoard."""
+        """One line of metrics.json, and the same numbers for all loggers."""
         plain = {k: v if math.isfinite(v) else None for k, v in entry.items()}
         try:
             with self.file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(plain) + "\n")
-            for name, value in entry.items():
-                if name != "iteration":
-                    self.board.add_scalar(name, value, iteration)
+            for log in self.loggers:
+                log.write({k: v for k, v in entry.items() if k != "iteration"}, iteration)
         except OSError as error:  # a full disk: hours of training are worth more than a curve
             if not self.failed:
                 logger.warning("%s cannot be written (%s); training goes on", self.file, error)
@@ -162,9 +165,10 @@ class RunLog:
         self.progress.stop()
 
     def close(self) -> None:
-        """Flush TensorBoard."""
+        """Flush all loggers."""
         self.progress.stop()
-        self.board.close()
+        for log in self.loggers:
+            log.close()
 
 
 def _end_last_line(path: Path) -> None:
