@@ -74,7 +74,8 @@ def train(
         given["config_file"] = str(path)
     if eval_only:
         run("segcore.cli.evaluate", **given)
-    run("segcore.cli.train", overfit=overfit or 0, **given)
+    else:
+        run("segcore.cli.train", overfit=overfit or 0, **given)
 
 
 @main.command("eval", context_settings=FREE)

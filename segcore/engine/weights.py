@@ -104,11 +104,10 @@ def load_weights(
 ) -> Report:
     """Load what fits, by name, and say what became of everything.
 
-    Of a checkpoint with averaged weights (EMA) of ours these are taken. Wrappers around names
-    (Lightning, DataParallel, torch.compile ...) are seen by content. Other classes than the
-    checkpoint's have their rows by name where both sides are known, or fresh ones; another number
-    of queries cuts them or repeats them; bias tables of another window are resized. Raises
-    WeightsError for any other difference of shape, and where nothing fits.
+    Of a run of ours the averages (EMA), where there are any. Wrappers around names are seen by
+    content. Other classes than the checkpoint's have their rows by name where both sides are known,
+    or fresh ones; another number of queries cuts or repeats; bias tables are resized.
+    Raises WeightsError for any other difference of shape, and where nothing fits.
 
     Args:
         source: a path, what `read_checkpoint` returned, or a plain state dict.
