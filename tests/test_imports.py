@@ -64,7 +64,7 @@ DOORS = {  # third parties, and the only places that may import them
     "onnxruntime": ("segcore/export/onnx_file.py",),
     "onnxscript": ("segcore/export/onnx_file.py",),
     "nncf": ("segcore/export/int8.py",),
-    "matplotlib": ("segcore/report/plots.py",),
+    "matplotlib": ("segcore/engine/curves.py", "segcore/report/plots.py"),
     "omegaconf": ("segcore/config.py",),
     "openvino": ("segcore/export/openvino_file.py",),
     "pycocotools": ("segcore/masks.py", "segcore/evaluation/"),
