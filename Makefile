@@ -37,6 +37,7 @@ bench: $(READY)
 	$(BIN)/segcore bench-loader --annotations
 	$(BIN)/python tools/bench_detector.py
 	$(BIN)/python tools/bench_refine.py
+	$(BIN)/python tools/bench_queries.py
 
 bench-op: $(READY)
 	$(BIN)/python ops/bench.py

@@ -24,8 +24,8 @@ from mask2former.build import (
     build_criterion,
     build_decoder,
     build_pixel_decoder,
+    duplicates_of,
     former_of,
-    query_copies,
 )
 from mask2former.criterion import Criterion
 from mask2former.prepared import PREPARED
@@ -66,7 +66,7 @@ def build_plain(cfg: Config, metadata: Metadata) -> Task:
     return replace(
         task,
         losses=partial(_agnostic, task.losses),
-        postprocess=EntityPostProcess(cfg.TEST.DETECTIONS_PER_IMAGE, copies=query_copies(cfg)),
+        postprocess=EntityPostProcess(cfg.TEST.DETECTIONS_PER_IMAGE, duplicates=duplicates_of(cfg)),
         views=build_still_views(cfg, metadata),  # files keep their classes
         makes=("entity",),
         average=None,
@@ -103,7 +103,7 @@ def build_crops(cfg: Config, metadata: Metadata) -> Task:
     return Task(
         model=model,
         losses=crop_losses(build_criterion(cfg)),
-        postprocess=EntityPostProcess(copies=query_copies(cfg)),
+        postprocess=EntityPostProcess(duplicates=duplicates_of(cfg)),
         views=build_views(cfg, metadata),
         renames=weights.to_ours,
         official=weights.to_official,

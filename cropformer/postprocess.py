@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cropformer.merge import Entities, make_views, paint
-from mask2former.distinct import distinct
+from mask2former.distinct import Duplicates, distinct
 from segcore import masks as mask_io
 from segcore.pinned import download, upload
 from segcore.structures import Batch, Instances, Outputs, Panoptic, PanopticSegment, Result
@@ -26,11 +26,11 @@ class EntityPostProcess:
 
     Args:
         max_entities: best-scored queries that may paint; 0: all.
-        copies: as of Mask2Former's `PostProcess`: of nearly equal masks the best alone may paint.
+        duplicates: which may not paint; None: all may.
     """
 
     max_entities: int = 0
-    copies: int = 1
+    duplicates: Duplicates | None = None
 
     @torch.inference_mode()
     def __call__(self, outputs: Outputs, batch: Batch) -> list[Result]:
@@ -41,9 +41,10 @@ class EntityPostProcess:
         for i, record in enumerate(batch.records):
             probs = answer.logits[i].float().softmax(-1)[:, 0]  # (Q,)
             order = probs.argsort(descending=True, stable=True)
-            if self.copies > 1:
-                here = order.cpu()
-                order = upload(here[distinct(answer.masks[i], here)], probs.device)
+            if self.duplicates:
+                (here,) = download(order)
+                kept = distinct(answer.masks[i], here, overlap=self.duplicates.overlap)
+                order = upload(here[kept], probs.device)
             order = order[: self.max_entities] if self.max_entities else order
             masks = answer.masks[i][order].float()  # (Q, T, h, w)
             sizes = [(int(h), int(w)) for h, w in batch.sizes[i]]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mask2former.criterion import Criterion
 from mask2former.decoder import MaskedDecoder
+from mask2former.distinct import SAME, Duplicates
 from mask2former.graph_results import QueryResults
 from mask2former.matcher import Matcher, Weights
 from mask2former.model import Mask2Former
@@ -44,10 +45,12 @@ def former_of(cfg: Config) -> MaskFormer:
     return section(cfg, "MODEL.MASK_FORMER", MaskFormer)
 
 
-def query_copies(cfg: Config) -> int:
-    """Of how many queries at inference at most one is a learned one."""
+def duplicates_of(cfg: Config) -> Duplicates | None:
+    """What MODEL.MASK_FORMER.TEST says of objects that come twice."""
     former = former_of(cfg)
-    return max(1, -(-former.TEST.NUM_QUERIES // former.NUM_OBJECT_QUERIES))
+    copies = max(1, -(-former.TEST.NUM_QUERIES // former.NUM_OBJECT_QUERIES))
+    least = former.TEST.DUPLICATE_IOU or (SAME if copies > 1 else 0)
+    return Duplicates(least, copies) if least else None
 
 
 def build(cfg: Config, metadata: Metadata) -> Task:
@@ -65,7 +68,7 @@ def build(cfg: Config, metadata: Metadata) -> Task:
         late_resize=not (
             test.SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE or test.PANOPTIC_ON or test.INSTANCE_ON
         ),
-        copies=query_copies(cfg),
+        duplicates=duplicates_of(cfg),
     )
     kinds = {
         "semantic": test.SEMANTIC_ON,

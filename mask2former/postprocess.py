@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mask2former.distinct import distinct
+from mask2former.distinct import Duplicates, distinct
 from mask2former.semantic import Scores, class_map, class_scores, late_scores
 from segcore.contracts import AugmentedOutputs
 from segcore.nn.mask_rles import encode
@@ -44,8 +44,7 @@ class PostProcess:
             semantic-only models are evaluated so.
         video: instances are tracks, even in a clip of one frame.
         pieces: that masks are upsampled in; None: as suits the device.
-        copies: of a learned query, itself too; with more than one, of segments of a class that are
-            nearly the same the best alone is kept (`distinct`).
+        duplicates: which are left out of panoptic maps, instances and tracks; None: none is.
     """
 
     is_thing: tuple[bool, ...]
@@ -58,7 +57,7 @@ class PostProcess:
     late_resize: bool = False
     video: bool = False
     pieces: Pieces | None = None
-    copies: int = 1
+    duplicates: Duplicates | None = None
 
     @torch.inference_mode()
     def __call__(self, outputs: Outputs, batch: Batch) -> list[Result]:
@@ -112,9 +111,9 @@ class PostProcess:
         """(Q, K+1) on the host, (Q, h, w) -> Panoptic"""
         scores, labels = probs.max(-1)
         (kept,) = torch.where((labels != probs.shape[1] - 1) & (scores > self.object_threshold))
-        if self.copies > 1:  # else they would share their pixels, and none keep enough of its mask
+        if self.duplicates:  # else they would share their pixels, and none keep enough of its mask
             kept = kept[scores[kept].argsort(descending=True, stable=True)]
-            kept = kept[distinct(masks, kept, labels[kept])]
+            kept = kept[distinct(masks, kept, labels[kept], overlap=self.duplicates.overlap)]
         if not len(kept):
             return Panoptic(torch.zeros(up.size, dtype=torch.int32), [])
         scores, labels, device = scores[kept], labels[kept], masks.device
@@ -159,14 +158,15 @@ class PostProcess:
     def _best(self, probs: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(Q, K) on the host, (Q, ..., h, w) -> scores, queries, labels (N,) of the best pairs."""
         K = probs.shape[1]
-        limit = self.max_instances * self.copies
+        limit = self.max_instances * (self.duplicates.copies if self.duplicates else 1)
         scores, index = probs.flatten().topk(min(limit, probs.numel()))
         query, labels = index // K, index % K
         if self.panoptic:  # published: things only where the model is panoptic
             thing = torch.tensor(self.is_thing)[labels]
             scores, query, labels = scores[thing], query[thing], labels[thing]
-        if self.copies > 1:
-            kept = distinct(masks, query, labels)[: self.max_instances]
+        if self.duplicates:
+            kept = distinct(masks, query, labels, overlap=self.duplicates.overlap)
+            kept = kept[: self.max_instances]
             scores, query, labels = scores[kept], query[kept], labels[kept]
         return scores, query, labels
 

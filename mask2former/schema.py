@@ -44,9 +44,11 @@ class MaskFormerTest:
     OBJECT_MASK_THRESHOLD: float = 0.8
     OVERLAP_THRESHOLD: float = 0.8
     SEM_SEG_POSTPROCESSING_BEFORE_INFERENCE: bool = False
-    # 0: as many as are learned; fewer are the first of them, more are copies, and of what two say
-    # the same of, the better one counts
+    # 0: as many as are learned; fewer are the first of them, more are copies
     NUM_QUERIES: int = number(0, low=0)
+    # of two objects of a class whose masks overlap (IoU) more, the less sure one is left out; 0:
+    # none is, as published, but where queries have copies the limit is 0.7
+    DUPLICATE_IOU: float = number(0.0, low=0, high=1)
 
 
 @dataclass

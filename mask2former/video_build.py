@@ -8,7 +8,7 @@ from mask2former.build import (
     build_losses,
     build_model,
     class_count,
-    query_copies,
+    duplicates_of,
 )
 from mask2former.postprocess import PostProcess
 from mask2former.prepared import PREPARED
@@ -54,7 +54,7 @@ def build_video(cfg: Config, metadata: Metadata) -> Task:
             instances=True,
             max_instances=test.TRACKS_PER_VIDEO,
             video=True,
-            copies=query_copies(cfg),
+            duplicates=duplicates_of(cfg),
         ),
         views=build_clip_views(cfg, num_classes),
         renames=to_ours,

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from cropformer.decoder import CropDecoder
 from cropformer.postprocess import EntityPostProcess
 from mask2former.decoder import MaskedDecoder
+from mask2former.distinct import Duplicates
 from segcore.structures import Batch, Frame, Outputs, Prediction, Record
 
 
@@ -42,7 +43,7 @@ def test_entities_of_exact_copies_equal_those_of_the_originals():
     # copies a little less sure of themselves: each would own nothing, or a fringe
     less = torch.cat((logits, logits - torch.tensor([0.1, 0.0])), dim=1)
     twice = Outputs([Prediction(less, torch.cat((masks, masks + 0.3), dim=1))])
-    (found,) = replace(post, copies=2)(twice, batch)
+    (found,) = replace(post, duplicates=Duplicates(copies=2))(twice, batch)
     assert found.instances.masks == wanted.instances.masks
     torch.testing.assert_close(found.instances.scores, wanted.instances.scores)
     assert len(post(twice, batch)[0].instances.masks) == 12

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mask2former.build import build, class_count
+from mask2former.distinct import Duplicates
 from segcore.config import load_config
 from segcore.data.catalog import Catalog
 from segcore.data.transforms import RandomCrop, RandomFlip
@@ -96,7 +97,12 @@ def test_numbers_of_the_config_reach_the_model(root: Path):
     assert decoder.mask_embed.layers[-1].out_features == 48
     assert len(encoder.layers) == 2 and encoder.layers[0].dropout.p == 0.25
     assert task.postprocess.object_threshold == 0.4
-    assert len(decoder.test_noise) == 80 and task.postprocess.copies == 3
+    assert len(decoder.test_noise) == 80 and task.postprocess.duplicates.copies == 3
+    assert task.postprocess.duplicates.overlap == 0.7
+    found = built(root, PANOPTIC, "MODEL.MASK_FORMER.TEST.DUPLICATE_IOU", "0.6").postprocess
+    assert (
+        found.duplicates == Duplicates(0.6) and built(root, PANOPTIC).postprocess.duplicates is None
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from test_model import images, small_model, whole
 from test_postprocess import THING, K, batch, smooth
 
 from mask2former.decoder import MaskedDecoder
-from mask2former.distinct import distinct
+from mask2former.distinct import Duplicates, distinct
 from mask2former.postprocess import PostProcess
 from segcore import query_rows
 from segcore.query_rows import noise_of_copies, tile_rows
@@ -150,7 +150,10 @@ def test_results_of_exact_copies_equal_those_of_the_originals():
     for flags in ({"panoptic": True}, {"panoptic": False}):
         post = PostProcess(THING, False, instances=True, max_instances=9, **flags)
         post = replace(post, object_threshold=0.5, overlap_threshold=0.1)
-        (wanted,), (found,) = post(once, batch(SIZE)), replace(post, copies=2)(twice, batch(SIZE))
+        (wanted,), (found,) = (
+            post(once, batch(SIZE)),
+            replace(post, duplicates=Duplicates(copies=2))(twice, batch(SIZE)),
+        )
         assert found.instances.masks == wanted.instances.masks
         torch.testing.assert_close(found.instances.scores, wanted.instances.scores)
         assert torch.equal(found.instances.labels, wanted.instances.labels)
