@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+BUDGET = 1 << 25  # pixels around points that are looked up at a time, whatever the number of masks
+
 
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:
     """Bilinear values of maps (N, T, H, W) at points (N, P, 2), x y in 0..1: (N, T, P).
@@ -24,8 +26,11 @@ def sample_bool(masks: Tensor, points: Tensor) -> Tensor:
     """Values of boolean masks (N, T, H, W), without a float copy, at points (P, 2): (N, T, P)."""
     flat = masks.flatten(2)
     index, weight = _corners(points, masks.shape[-2], masks.shape[-1])  # (4, P)
-    near = flat.gather(2, index.flatten().expand(*flat.shape[:2], -1))  # (N, T, 4*P)
-    return near.unflatten(2, index.shape).mul(weight).sum(2)
+    values = []
+    for few in flat.split(max(1, BUDGET // max(1, flat.shape[1] * index.numel()))):
+        near = few.gather(2, index.flatten().expand(*few.shape[:2], -1))  # (N, T, 4*P)
+        values.append(near.unflatten(2, index.shape).mul(weight).sum(2))
+    return values[0] if len(values) == 1 else torch.cat(values)
 
 
 def sample_rows(masks: Tensor, rows: Tensor, points: Tensor) -> Tensor:
@@ -34,6 +39,13 @@ def sample_rows(masks: Tensor, rows: Tensor, points: Tensor) -> Tensor:
     Returns:
         (R, T, P)
     """
+    few = max(1, BUDGET // max(1, 4 * points[:1, ..., 0].numel()))
+    parts = zip(rows.split(few), points.split(few), strict=True)
+    values = [_few_rows(masks, *part) for part in parts]
+    return values[0] if len(values) == 1 else torch.cat(values)
+
+
+def _few_rows(masks: Tensor, rows: Tensor, points: Tensor) -> Tensor:
     T, H, W = masks.shape[1:]
     index, weight = _corners(points, H, W)  # (R, T, 4, P)
     plane = rows[:, None] * T + torch.arange(T, device=rows.device)  # (R, T)

@@ -13,6 +13,7 @@ from mask2former import criterion as criterion_module
 from mask2former import matcher as matcher_module
 from mask2former.criterion import Criterion
 from mask2former.matcher import Matcher, Weights
+from segcore.nn import points as points_file
 from segcore.nn.points import sample_bool, sample_points, sample_rows
 from segcore.structures import Prediction, Targets
 
@@ -57,6 +58,20 @@ def test_bool_masks_read_like_float_ones():
     torch.testing.assert_close(sample_rows(masks, rows, own), wanted[rows], atol=2e-5, rtol=0)
     wanted = sample_points(masks.float(), points[:1].expand(3, -1, -1))
     torch.testing.assert_close(sample_bool(masks, points[0]), wanted, atol=2e-5, rtol=0)
+
+
+def test_values_looked_up_a_few_masks_at_a_time_are_bit_equal(monkeypatch):
+    generator = torch.Generator().manual_seed(2)
+    masks = torch.rand(7, 2, 9, 11, generator=generator) > 0.5
+    rows = torch.tensor([3, 0, 6, 6, 1])
+    own, shared = (torch.rand(*shape, 13, 2, generator=generator) for shape in ((5, 2), ()))
+    whole = sample_rows(masks, rows, own), sample_bool(masks, shared)
+    for budget in (1, 4 * 2 * 13 * 3):
+        monkeypatch.setattr(points_file, "BUDGET", budget)
+        assert torch.equal(sample_rows(masks, rows, own), whole[0])
+        assert torch.equal(sample_bool(masks, shared), whole[1])
+    assert sample_rows(masks, rows[:0], own[:0]).shape == (0, 2, 13)
+    assert sample_bool(masks[:0], shared).shape == (0, 2, 13)
 
 
 def published_pairs(layer, target, num_points):
