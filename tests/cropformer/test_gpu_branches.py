@@ -11,8 +11,8 @@ from tiny_model import metadata_of
 
 from cropformer.build import build_crops, crop_losses
 from mask2former import criterion as criterion_module
-from mask2former import pixel_decoder
 from mask2former.build import build, build_criterion
+from mask2former.pixel_decoder import EncoderLayer
 from segcore.config import load_config
 from segcore.nn.resize import LARGE, SMALL
 from segcore.structures import Batch, Frame, Outputs, Record, Targets
@@ -126,7 +126,7 @@ def sharp(layer):
 
 def test_an_encoder_of_all_tokens_at_once_equals_parts_of_them(case, monkeypatch):
     """A GPU computes all at once, as a CPU does where gradients are asked for."""
-    monkeypatch.setattr(pixel_decoder, "CACHED_TOKENS", 50)  # a small input has more than these
+    monkeypatch.setattr(EncoderLayer, "cached_tokens", 50)  # a small input has more than these
     _, task, T = case
     batch = batch_of(T, 0, 0)
     task.model.eval()
