@@ -15,7 +15,7 @@ from mask2former.prepared import PREPARED
 from mask2former.schema import VideoInput, VideoTest
 from mask2former.weights import to_official, to_ours
 from segcore.build.solver import backbone_rate
-from segcore.build.views import train_sizes
+from segcore.build.views import refuse_turns, train_sizes
 from segcore.config import Config, section
 from segcore.contracts import Task
 from segcore.data.clips import ClipViews, Step
@@ -73,6 +73,7 @@ def build_video(cfg: Config, metadata: Metadata) -> Task:
 def build_clip_views(cfg: Config, num_classes: int) -> ClipViews:
     """Clips of SAMPLING_FRAME_NUM frames in training, whole videos at test time."""
     data = section(cfg, "INPUT", VideoInput)
+    refuse_turns(cfg)
     return ClipViews(
         frames=data.SAMPLING_FRAME_NUM,
         reach=data.SAMPLING_FRAME_RANGE,

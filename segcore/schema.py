@@ -113,6 +113,8 @@ class Input:
     MIN_SIZE_TEST: int = number(800, low=0)
     MAX_SIZE_TEST: int = number(1333, low=1)
     RANDOM_FLIP: str = "horizontal"  # or none; each kind of views says what it can do
+    VERTICAL_FLIP: float = number(0.0, low=0, high=1)  # of stills: share that is upside down
+    ROTATION: float = number(0.0, low=0, high=180)  # of stills: degrees at most, either way
     COLOR_AUG_SSD: bool = False
     SIZE_DIVISIBILITY: int = -1
     IMAGE_SIZE: int = number(1024, low=1)

@@ -27,7 +27,7 @@ def build_recipe(cfg: Config, metadata: Metadata) -> Recipe:
         detections=cfg.TEST.DETECTIONS_PER_IMAGE if scored else None,
         min_size=cfg.INPUT.MIN_SIZE_TEST,
         max_size=cfg.INPUT.MAX_SIZE_TEST,
-        mirrors=cfg.INPUT.RANDOM_FLIP != "none",
+        mirrors=cfg.INPUT.RANDOM_FLIP != "none" or cfg.INPUT.VERTICAL_FLIP > 0,
     )
 
 

@@ -7,11 +7,13 @@ import logging
 from segcore.build.mappers import TARGETS
 from segcore.config import Config
 from segcore.data.color import ColorSSD
+from segcore.data.frame_transforms import RandomRotation
 from segcore.data.transforms import (
     FixedSizeCrop,
     PadTo,
     RandomCrop,
     RandomFlip,
+    RandomVerticalFlip,
     Resample,
     ResizeScale,
     ResizeShortestEdge,
@@ -38,10 +40,11 @@ def build_views(
         raise ConfigError(
             f"INPUT.DATASET_MAPPER_NAME {name!r}: expected one of {', '.join(TARGETS)}"
         )
+    steps = _large_scale_jitter(cfg) if name.endswith("_lsj") else _resize_and_crop(cfg)
     return StillViews(
         metadata=metadata,
         targets=TARGETS[name],
-        steps=_large_scale_jitter(cfg) if name.endswith("_lsj") else _resize_and_crop(cfg),
+        steps=[*steps, *_turns(cfg)],
         outlines=outlines,
         resample=resample,
         min_size=cfg.INPUT.MIN_SIZE_TEST,
@@ -54,10 +57,30 @@ def flips(cfg: Config) -> bool:
     kind = cfg.INPUT.RANDOM_FLIP
     if kind not in ("horizontal", "none"):
         raise ConfigError(
-            f"INPUT.RANDOM_FLIP is {kind!r}; expected horizontal or none (vertical is not"
-            " supported)"
+            f"INPUT.RANDOM_FLIP is {kind!r}; expected horizontal or none, and"
+            " INPUT.VERTICAL_FLIP for upside down"
         )
     return kind == "horizontal"
+
+
+def _turns(cfg: Config) -> list[Transform]:
+    """What small data sets add behind the published steps; nothing by default."""
+    data, steps = cfg.INPUT, []
+    if data.VERTICAL_FLIP:
+        steps.append(RandomVerticalFlip(data.VERTICAL_FLIP))
+    if data.ROTATION:  # about the middle, and last: nothing may come after it
+        steps.append(RandomRotation(data.ROTATION, low=0.5, high=0.5))
+    return steps
+
+
+def refuse_turns(cfg: Config) -> None:
+    """ConfigError where a config asks views that are no single stills to turn."""
+    for key in ("VERTICAL_FLIP", "ROTATION"):
+        if value := getattr(cfg.INPUT, key):
+            raise ConfigError(
+                f"INPUT.{key} is {value}; {cfg.MODEL.META_ARCHITECTURE} trains on clips or crops of"
+                " an image, which are not turned: expected 0"
+            )
 
 
 def train_sizes(cfg: Config) -> tuple[int, ...]:

@@ -42,6 +42,8 @@ def overfit_words(
         "TEST.EVAL_PERIOD": 0,
         "SOLVER.EARLY_STOPPING.PATIENCE": 0,
         "INPUT.RANDOM_FLIP": "none",
+        "INPUT.VERTICAL_FLIP": 0.0,
+        "INPUT.ROTATION": 0.0,
         "INPUT.COLOR_AUG_SSD": False,
         "INPUT.CROP.ENABLED": False,
         "INPUT.SIZE_DIVISIBILITY": -1,

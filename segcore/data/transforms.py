@@ -175,6 +175,19 @@ class RandomFlip:
 
 
 @dataclass(frozen=True, slots=True)
+class RandomVerticalFlip:
+    """Upside down, for a share of the images."""
+
+    probability: float = 0.5
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        if rng.random() >= self.probability:
+            return example
+        image = np.ascontiguousarray(example.image[::-1])
+        return replace(example, image=image, y=example.y.flip())
+
+
+@dataclass(frozen=True, slots=True)
 class RandomCrop:
     """A window of at most `size`; if asked, not filled by one class."""
 

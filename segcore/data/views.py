@@ -247,14 +247,19 @@ def mask_in(
         outlines = _moved(shape, example)
         window = (example.image.shape[0], example.image.shape[1])
         mask = masks.decode(to_rle(Segment(segment.category, outlines), frame, window))
-        mask[example.y.pixels < 0] = False
-        mask[:, example.x.pixels < 0] = False
+        mask[~_filled(example)] = False  # also where a rotation leaves the window's corners empty
         return mask
     if tuple(shape["size"]) != size:
         raise DataError(
             f"{frame.file}: a mask has size {tuple(shape['size'])}; the image is {size}"
         )
     return example.read(masks.decode(shape), False)
+
+
+def _filled(example: Example) -> np.ndarray:
+    """(H, W) bool: what shows pixels of the file, neither padding nor what a rotation left."""
+    filled = (example.y.pixels >= 0)[:, None] & (example.x.pixels >= 0)
+    return filled if example.turn is None else example.turn.nearest(filled, False)
 
 
 def _outlines(shape: Rle | Polygons | PngId, example: Example) -> Polygons | None:
