@@ -70,7 +70,7 @@ def build_plain(cfg: Config, metadata: Metadata) -> Task:
         views=build_still_views(cfg, metadata),  # files keep their classes
         makes=("entity",),
         average=None,
-        graph_results=EntityResults(cfg.TEST.DETECTIONS_PER_IMAGE),
+        graph_results=None if duplicates_of(cfg) else EntityResults(cfg.TEST.DETECTIONS_PER_IMAGE),
     )
 
 
@@ -109,7 +109,7 @@ def build_crops(cfg: Config, metadata: Metadata) -> Task:
         official=weights.to_official,
         metadata=metadata.as_entities(),
         makes=("entity",),
-        graph_results=EntityResults(),
+        graph_results=None if duplicates_of(cfg) else EntityResults(),
         needs="segments",
         class_rows=CLASS_ROWS,
         query_rows=QUERY_ROWS,

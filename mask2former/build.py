@@ -92,15 +92,23 @@ def build(cfg: Config, metadata: Metadata) -> Task:
         rates=backbone_rate(cfg),
         average=postprocess.averaged if makes == ("semantic",) else None,
         prepared=PREPARED,
-        graph_results=QueryResults(
-            metadata.is_thing,
-            test.SEMANTIC_ON,
-            test.PANOPTIC_ON,
-            test.INSTANCE_ON,
-            test.OBJECT_MASK_THRESHOLD,
-            test.OVERLAP_THRESHOLD,
-            cfg.TEST.DETECTIONS_PER_IMAGE,
-        ),
+        graph_results=_graph_results(cfg, metadata),
+    )
+
+
+def _graph_results(cfg: Config, metadata: Metadata) -> QueryResults | None:
+    """None where objects that come twice are left out: one by one, which no graph does."""
+    test = former_of(cfg).TEST
+    if duplicates_of(cfg) and (test.PANOPTIC_ON or test.INSTANCE_ON):
+        return None
+    return QueryResults(
+        metadata.is_thing,
+        test.SEMANTIC_ON,
+        test.PANOPTIC_ON,
+        test.INSTANCE_ON,
+        test.OBJECT_MASK_THRESHOLD,
+        test.OVERLAP_THRESHOLD,
+        cfg.TEST.DETECTIONS_PER_IMAGE,
     )
 
 

@@ -72,7 +72,10 @@ def graph_of(task: Task, wanted: Wanted) -> Graph:
             " are padded to"
         )
     if wanted.post and task.graph_results is None:
-        raise ConfigError("--post: this model has no results in a graph; leave the flag out")
+        raise ConfigError(
+            "--post: this model has no results in a graph; leave the flag out. Where it leaves out"
+            " objects that come twice, MODEL.MASK_FORMER.TEST.DUPLICATE_IOU 0 keeps them"
+        )
     if wanted.post and wanted.views > 1:
         raise ConfigError(
             f"--post: {wanted.views} views are merged at the image's own size, by where its crops"
