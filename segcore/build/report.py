@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
+from typing import Any
 
 from segcore.config import Config
 from segcore.data.catalog import Catalog
-from segcore.report.collector import FailureCollector
+from segcore.report.collector import FailureCollector, segments_collector
+from segcore.report.pixels import pixel_outcome, pixel_reasons
 from segcore.report.section import Section
 from segcore.report.segments import compare_as
 from segcore.structures import Metadata
 
 logger = logging.getLogger(__name__)
 
-KINDS = ("panoptic", "instance")  # the first that there is has pictures
+KINDS = ("panoptic", "instance", "semantic")  # the first that there is has pictures
 
 
 def reported(cfg: Config, catalog: Catalog, *, last: bool) -> list[str]:
@@ -40,16 +43,23 @@ def build_sections(measured: set[str], catalog: Catalog, metadata: Metadata) -> 
         return []
     if "entity" in measured:
         shown = metadata.as_entities()
-        return [Section("entity", shown, FailureCollector(compare_as("entity", metadata), 1))]
+        return [Section("entity", shown, segments_collector(compare_as("entity", metadata), 1))]
     sections = []
     for kind in KINDS:
         if kind in measured:
-            truth = catalog.truth(name, metadata) if kind == "instance" else None
-            compare = compare_as(kind, metadata, truth)
-            collector = FailureCollector(compare, len(metadata.classes))
+            collector = _collector(kind, catalog, metadata)
             sections.append(Section(kind, metadata, collector))
     if not sections:
         what = ", ".join(sorted(measured)) or "nothing"
         logger.warning("%s: no report, %s is measured; there are reports of %s",
                        name, what, ", ".join((*KINDS, "entity")))  # fmt: skip
     return sections
+
+
+def _collector(kind: str, catalog: Catalog, metadata: Metadata) -> FailureCollector[Any]:
+    K = len(metadata.classes)
+    if kind == "semantic":
+        outcome_of = partial(pixel_outcome, metadata=metadata)
+        return FailureCollector(outcome_of, pixel_reasons, K)
+    truth = catalog.truth(metadata.name, metadata) if kind == "instance" else None
+    return segments_collector(compare_as(kind, metadata, truth), K)

@@ -98,6 +98,7 @@ def evaluate(**given: Any) -> None:
 @click.option("--evaluators", multiple=True, help="what to measure; default: as the data set says")
 @click.option("--catalogs", type=FILE, multiple=True, help="more catalogue files")
 @click.option("--output", type=FILE, help="a JSON file for the numbers")
+@click.option("--report", type=FILE, metavar="OUT.html", help="a page of where they fail")
 def measure(**given: Any) -> None:
     """Measure predictions in files: instances of images, or tracks of videos.
 

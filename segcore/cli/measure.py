@@ -14,7 +14,9 @@ from rich.progress import track
 
 from segcore import masks
 from segcore.build.data import data_root
-from segcore.build.evaluators import EVALUATORS, NEEDS, evaluators_of
+from segcore.build.evaluators import EVALUATORS, NEEDS, evaluators_of, measured
+from segcore.build.report import build_sections
+from segcore.cli.evaluate import write_report
 from segcore.data.catalog import Catalog
 from segcore.data.formats.coco_file import class_of, unknown_category
 from segcore.data.store import Records
@@ -41,6 +43,7 @@ def main(
     evaluators: Sequence[str],
     catalogs: Sequence[Path],
     output: Path | None,
+    report: Path | None = None,
 ) -> int:
     """Measure a file or folder against a data set.
 
@@ -49,6 +52,7 @@ def main(
         evaluators: of its own metrics, or others; none: its own, as far as they are of instances;
             of a data set of videos, of tracks.
         output: a JSON file for the numbers.
+        report: an HTML page of where the predictions fail.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     catalog = Catalog(data_root(), list(catalogs))
@@ -66,6 +70,9 @@ def main(
         images = read_predictions(predictions)
         listed = set(images.images)
         result_of = partial(_image_result, images, listed, metadata)
+    kinds = measured((makes,), metadata) if report else set[str]()
+    sections = build_sections(kinds, catalog, metadata) if report else []
+    made += [section.collector for section in sections]
     records = catalog.read(name)
     _check_listed(listed, records, predictions, name, "videos" if videos else "images")
     for record in track(records, "measuring", console=Console(stderr=True)):
@@ -78,6 +85,8 @@ def main(
     print(format_table(metrics, name))
     if output:
         write_json(output, metrics)
+    if report and sections:
+        write_report(report, name, metrics, sections)
     return 0
 
 

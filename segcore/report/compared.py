@@ -12,6 +12,8 @@ import numpy as np
 
 from segcore.structures import Record, Result, Rle, Size
 
+DOUBT = -1  # in the place of a class: images by their surest contradiction
+
 
 @dataclass(frozen=True, slots=True)
 class Compared:

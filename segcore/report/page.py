@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 import numpy as np
 
-from segcore.errors import DataError
-from segcore.html_page import Picture, data_uri, figures, html_page
+from segcore.html_page import Picture, figures, html_page
 from segcore.report import plots, tables
-from segcore.report.collector import DOUBT, PICTURES, SUSPECTS, ranked
 from segcore.report.counts import (
     ClassCounts,
     calibration,
@@ -20,14 +17,13 @@ from segcore.report.counts import (
     curve,
     scored,
 )
-from segcore.report.outcome import WRONG_CLASS, Outcome, suspicions
-from segcore.report.pictures import COLORS, doubt_picture, image_row
+from segcore.report.outcome import Outcome
+from segcore.report.pixels import CAUSES
 from segcore.report.section import TITLES, Section
+from segcore.report.worst import Budget, doubts, worst_images
 from segcore.structures import Metadata
 
-LARGEST = 8_000_000  # bytes of pictures; what comes behind them has captions alone
 CURVES = 12  # classes with a curve, those with most errors
-DOUBTS_PER_IMAGE = 3
 ROWS = 30  # classes of a confusion matrix, those with most errors
 STYLE = """
 figure.plot { width: auto } figure.plot img { width: auto; max-width: 100% }
@@ -50,7 +46,7 @@ def report_page(
         sections: the first one has pictures.
         about: what was evaluated.
     """
-    budget = Budget(LARGEST)
+    budget = Budget()
     body = [
         f"<p>{escape(about)}</p>" if about else "",
         '<nav><a href="#metrics">metrics</a><a href="#worst">worst images</a>'
@@ -59,40 +55,21 @@ def report_page(
         *tables.metric_table(metrics),
     ]
     for section in sections:
-        body += _numbers(section, metrics)
+        body.append(f"<h2>{TITLES[section.kind]}</h2>")
+        of_pixels = section.kind == "semantic"
+        body += _pixels(section, metrics) if of_pixels else _numbers(section, metrics)
     for section in sections[:1]:
-        body += _worst_images(section, budget)
-        body += _doubts(section, budget)
+        body += worst_images(section, budget)
+        body += doubts(section, budget)
     body.append(tables.SORT)
     return html_page(f"{name}: where it fails", f"Where it fails: {name}", "\n".join(body),
                      style=STYLE)  # fmt: skip
 
 
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Paths from the folder on that they have in common."""
-    folder = os.path.commonpath([os.path.dirname(name) for name in names]) if names else ""
-    return {name: os.path.relpath(name, folder or ".") for name in names}
-
-
-class Budget:
-    """Bytes that pictures may take."""
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-
-    def picture(self, caption: str, source: str) -> Picture:
-        """With its image, or with its caption alone where nothing is left for it."""
-        if len(source) > self.left:
-            return Picture(f"{caption} (no picture: the page would be too large)")
-        self.left -= len(source)
-        return Picture(caption, source)
-
-
 def _numbers(section: Section, metrics: Mapping[str, float]) -> Iterator[str]:
-    """Tables and plots of a kind of result."""
+    """Tables and plots of segments."""
     metadata, outcomes = section.metadata, section.collector.outcomes()
     counts = class_counts(outcomes, len(metadata.classes))
-    yield f"<h2>{TITLES[section.kind]}</h2>"
     images = f"{len(outcomes)} image{'' if len(outcomes) == 1 else 's'}"
     least = next((o.confidence for o in outcomes), 0.0)
     yield (
@@ -101,7 +78,9 @@ def _numbers(section: Section, metrics: Mapping[str, float]) -> Iterator[str]:
         " it overlaps an annotated segment of its class by .5 (intersection over union).</p>"
     )
     yield "<h3>Errors by cause</h3>"
-    yield from tables.cause_table(counts)
+    yield from tables.cause_table(
+        [(name, int(getattr(counts, field).sum()), text) for field, name, text in tables.CAUSES]
+    )
     yield "<h3>Classes</h3>"
     yield from tables.class_table(metadata.row_names, counts, metrics, section.kind)
     if len(metadata.classes) > 1:
@@ -117,7 +96,7 @@ def _confusions(
     matrix = confusion(outcomes, K)
     errors = matrix.sum(0)[:K] + matrix.sum(1)[:K] - 2 * matrix.diagonal()[:K]
     used = np.flatnonzero(counts.annotated + counts.predicted)
-    worst = np.sort(used[np.argsort(-errors[used], kind="stable")][:ROWS])
+    worst = _most_errors(errors, used)
     if len(used) > ROWS:
         yield f"<p>The {ROWS} classes with the most errors, of {len(used)}.</p>"
     index = np.append(worst, K)
@@ -165,98 +144,34 @@ def _curves(outcomes: Sequence[Outcome], metadata: Metadata, counts: ClassCounts
     yield from figures(pictures, "plot")
 
 
-def _worst_images(section: Section, budget: Budget) -> Iterator[str]:
+def _pixels(section: Section, metrics: Mapping[str, float]) -> Iterator[str]:
+    """Tables and plots of label images."""
     metadata, outcomes = section.metadata, section.collector.outcomes()
-    lists = ranked(outcomes, len(metadata.classes))
-    errors = {
-        k: sum(_errors(o, k, len(metadata.classes)) for o in images)
-        for k, images in lists.items()
-        if k != DOUBT
-    }
-    yield '<h2 id="worst">Worst images</h2>'
-    yield from _legend()
-    shown: dict[str, int] = {}
-    short = short_names([o.name for o in outcomes])
-    for k in sorted(errors, key=lambda k: (-errors[k], k)):
-        new = [o for o in lists[k] if o.name not in shown][: PICTURES - len(shown)]
-        seen = [shown[o.name] for o in lists[k] if o.name in shown]
-        if not new and not seen:
-            continue
-        if len(metadata.classes) > 1:
-            yield f"<h3>{escape(metadata.row_names[k])}</h3>"
-        pictures = []
-        for outcome in new:
-            shown[outcome.name] = len(shown) + 1
-            caption = f"{shown[outcome.name]}. {short[outcome.name]}: {_said(outcome, metadata)}"
-            pictures.append(_picture(budget, caption, outcome, metadata))
-        yield from figures(pictures, "row")
-        if seen:
-            yield f"<p>Also {', '.join(f'picture {n}' for n in seen)} of another class.</p>"
-    if not shown:
-        yield "<p>None: all segments are found, and nothing else.</p>"
-
-
-def _picture(budget: Budget, caption: str, outcome: Outcome, metadata: Metadata) -> Picture:
-    try:
-        return budget.picture(caption, data_uri(image_row(outcome, metadata)))
-    except DataError as error:
-        return Picture(f"{caption}: {error}")
-
-
-def _errors(outcome: Outcome, k: int, num_classes: int) -> int:
-    counts = class_counts([outcome], num_classes)
-    return int(counts.annotated[k] + counts.predicted[k] - 2 * counts.found[k])
-
-
-def _said(outcome: Outcome, metadata: Metadata) -> str:
-    """Errors of an image in words."""
-    counts = class_counts([outcome], len(metadata.classes))
-    parts = [
-        f"{int(getattr(counts, field).sum())} {name}"
-        for field, name, _ in tables.CAUSES
-        if getattr(counts, field).any()
-    ]
-    return f"{counts.found.sum()} of {counts.annotated.sum()} found; " + ", ".join(parts)
-
-
-def _legend() -> Iterator[str]:
-    keys = "".join(
-        f'<span class="key" style="background:rgb{color}"></span>{name}'
-        for name, color in COLORS.items()
-    )
+    K, names = len(metadata.classes), metadata.row_names
+    matrix = np.sum([np.zeros((K, K), np.int64), *(o.matrix(K) for o in outcomes)], axis=0)
+    total, right = int(matrix.sum()), int(matrix.diagonal().sum())
     yield (
-        "<p>What a prediction matches, it shares its colour with; what matches nothing has a colour"
-        f" of its own. In the last picture:{keys}</p>"
+        f"<p>{len(outcomes)} images with {total} annotated pixels, {total - right} of them wrong."
+        " Label images carry no scores: there is no curve and no calibration of them.</p>"
     )
+    yield "<h3>Errors by cause</h3>"
+    counts = [sum(o.causes[kind] for o in outcomes) for kind, _, _ in CAUSES]
+    rows = [(name, count, text) for (_, name, text), count in zip(CAUSES, counts, strict=True)]
+    yield from tables.cause_table(rows)
+    yield "<h3>Classes</h3>"
+    yield from tables.pixel_table(names, matrix, metrics)
+    if K > 1:
+        yield "<h3>Which class is taken for which</h3>"
+        errors = matrix.sum(0) + matrix.sum(1) - 2 * matrix.diagonal()
+        worst = _most_errors(errors, np.flatnonzero(matrix.sum(0) + matrix.sum(1)))
+        called = [names[k] for k in worst.tolist()]
+        image = plots.plot_matrix(
+            matrix[np.ix_(worst, worst)], called, called, ("annotated", "predicted")
+        )
+        yield from figures([Picture("pixels; shade: share of the row", image)], "plot")
+        yield from tables.confusion_table(matrix, names, "pixels")
 
 
-def _doubts(section: Section, budget: Budget) -> Iterator[str]:
-    metadata = section.metadata
-    outcomes = ranked(section.collector.outcomes(), len(metadata.classes)).get(DOUBT, [])
-    found = [(o, p) for o in outcomes for p in suspicions(o)[:DOUBTS_PER_IMAGE]]
-    found.sort(key=lambda pair: -pair[0].scores[pair[1]])
-    yield '<h2 id="doubts">Suspicious labels</h2>'
-    if not found:
-        yield "<p>None: no sure prediction contradicts the annotations.</p>"
-        return
-    yield (
-        "<p>Predictions of high score that contradict the annotations: the model is wrong, or the"
-        " label is. The pink line is what the model sees.</p>"
-    )
-    pictures, short = [], short_names([o.name for o in section.collector.outcomes()])
-    for outcome, p in found[:SUSPECTS]:
-        seen = f"{metadata.row_names[outcome.labels[p]]}, {100 * outcome.scores[p]:.0f} % sure"
-        label = "nothing of the kind"
-        if outcome.causes[p] == WRONG_CLASS:
-            label = metadata.row_names[outcome.truths[outcome.of[p]]]
-        caption = f"{short[outcome.name]}: labelled {label}; the model says {seen}"
-        pictures.append(_doubt(budget, caption, outcome, p, metadata))
-    yield from figures(pictures, "doubt")
-
-
-def _doubt(budget: Budget, caption: str, outcome: Outcome, p: int, metadata: Metadata) -> Picture:
-    assert outcome.kept is not None
-    try:
-        return budget.picture(caption, data_uri(doubt_picture(outcome.kept, p, metadata)))
-    except DataError as error:
-        return Picture(f"{caption}: {error}")
+def _most_errors(errors: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """At most ROWS of the classes that occur, in their order."""
+    return np.sort(used[np.argsort(-errors[used], kind="stable")][:ROWS])

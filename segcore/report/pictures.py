@@ -14,6 +14,7 @@ from segcore.data.images import read_image
 from segcore.html_page import small
 from segcore.painting import draw_masks, side_by_side
 from segcore.report.outcome import MISSED, OUTLINE, RIGHT, WRONG_CLASS, Kept, Outcome
+from segcore.report.pixels import KeptMaps, wrong_pixels
 from segcore.segment_colors import matched_colors, own_colors
 from segcore.structures import Metadata, Rle, Size
 
@@ -66,12 +67,17 @@ def error_map(
         truth: N masks at this size.
         predicted: masks of the predictions that are shown.
     """
-    grey = image.mean(2, keepdims=True) * 0.5 + 110
-    canvas = np.repeat(grey, 3, 2).clip(0, 255).astype(np.uint8)
+    canvas = pale(image)
     pixels = error_pixels(outcome, truth, predicted, (image.shape[0], image.shape[1]))
     for kind, where in pixels.items():
         canvas[where] = COLORS[kind]
     return canvas
+
+
+def pale(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) in light grey."""
+    grey = image.mean(2, keepdims=True) * 0.5 + 110
+    return np.repeat(grey, 3, 2).clip(0, 255).astype(np.uint8)
 
 
 def error_pixels(
@@ -148,3 +154,30 @@ def shrunk(
         part = mask[ys.astype(int)[:, None], xs.astype(int)]
         small_masks += masks.encode(part[None])
     return small_masks
+
+
+def pixel_row(kept: KeptMaps, metadata: Metadata) -> np.ndarray:
+    """Input, truth, prediction and errors of an image beside each other, (H, W, 3) uint8."""
+    image = small(read_image(kept.file), PANEL)
+    maps, drawn = [], []
+    for regions in (kept.truth, kept.predicted):
+        rles = shrunk([rle for _, rle in regions], (image.shape[0], image.shape[1]))
+        classes = [k for k, _ in regions]
+        rows = [
+            (rle, metadata.colors[k], metadata.classes[k])
+            for k, rle in zip(classes, rles, strict=True)
+        ]
+        drawn.append(draw_masks(image, rows))
+        maps.append(_class_map(classes, rles, image.shape[:2]))
+    errors = pale(image)
+    for kind, where in wrong_pixels(*maps).items():
+        errors[where] = COLORS[kind]
+    return side_by_side([image, *drawn, errors], TITLES)
+
+
+def _class_map(classes: Sequence[int], rles: Sequence[Rle], size: Sequence[int]) -> np.ndarray:
+    """(H, W) classes, -1 where none is."""
+    painted = np.full((size[0], size[1]), -1, np.int32)
+    for k, rle in zip(classes, rles, strict=True):
+        painted[masks.decode(rle)] = k
+    return painted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from segcore.report.collector import FailureCollector
 from segcore.structures import Metadata
@@ -11,6 +12,7 @@ TITLES = {
     "panoptic": "Segments (panoptic)",
     "instance": "Objects (instances)",
     "entity": "Entities",
+    "semantic": "Pixels (semantic)",
 }
 
 
@@ -25,4 +27,4 @@ class Section:
 
     kind: str
     metadata: Metadata
-    collector: FailureCollector
+    collector: FailureCollector[Any]

@@ -110,12 +110,16 @@ def _cell(value: Cell) -> str:
     return f'<td class="number">{value}</td>'
 
 
-def cause_table(counts: ClassCounts) -> Iterator[str]:
-    """All classes' errors by cause, with bars."""
-    totals = [int(getattr(counts, field).sum()) for field, _, _ in CAUSES]
-    largest, total = max(1, *totals), max(1, sum(totals))
+def cause_table(rows: Sequence[tuple[str, int, str]]) -> Iterator[str]:
+    """Errors by cause, with bars.
+
+    Args:
+        rows: name, count, what it is.
+    """
+    counts = [count for _, count, _ in rows]
+    largest, total = max(1, *counts), max(1, sum(counts))
     yield "<table><tr><th>cause</th><th>errors</th><th></th><th></th><th>what it is</th></tr>"
-    for (_, name, text), count in zip(CAUSES, totals, strict=True):
+    for name, count, text in rows:
         yield (
             f'<tr><td><b>{name}</b></td><td class="number">{count}</td>'
             f'<td class="number">{100 * count / total:.0f} %</td><td style="width:25%">'
@@ -123,6 +127,26 @@ def cause_table(counts: ClassCounts) -> Iterator[str]:
             f"<td>{text}</td></tr>"
         )
     yield "</table>"
+
+
+def pixel_table(
+    names: Sequence[str], matrix: np.ndarray, metrics: Mapping[str, float]
+) -> Iterator[str]:
+    """A row for each class that occurs, of (K, K) pixels, truth by prediction."""
+    annotated, predicted, right = matrix.sum(1), matrix.sum(0), matrix.diagonal()
+    total, rows = max(int(matrix.sum()), 1), []
+    for k in np.flatnonzero(annotated + predicted).tolist():
+        shares = [(right[k], annotated[k]), (right[k], predicted[k]), (annotated[k], total)]
+        percents = [100 * float(part / whole) if whole else math.nan for part, whole in shares]
+        rows.append([str(names[k]), metrics.get(f"IoU-{names[k]}", math.nan), *percents])
+    heads = (
+        ("class", "a click on a head sorts"),
+        ("IoU", "pixels that truth and prediction share, of those that either has, in percent"),
+        ("recall", "share of its annotated pixels that are seen as it, in percent"),
+        ("precision", "share of the pixels seen as it that are annotated so, in percent"),
+        ("% of pixels", "share of all annotated pixels"),
+    )
+    yield from sortable(heads, rows)
 
 
 def confusion_table(matrix: np.ndarray, names: Sequence[str], unit: str) -> Iterator[str]:

@@ -10,13 +10,15 @@ from PIL import Image
 from squares import SIZE, THREE, record, result
 
 from segcore.report import collector as collecting
-from segcore.report import page as module
-from segcore.report.collector import DOUBT, FailureCollector, ranked, worst_per_class
+from segcore.report import worst as module
+from segcore.report.collector import segments_collector, worst_per_class
+from segcore.report.compared import DOUBT
 from segcore.report.outcome import WRONG_CLASS
-from segcore.report.page import report_page, short_names
+from segcore.report.page import report_page
 from segcore.report.pictures import COLORS, error_map, error_pixels
 from segcore.report.section import Section
 from segcore.report.segments import compare_as
+from segcore.report.worst import short_names
 
 CAT, DOG, OTHER = range(3)
 METRICS = {"AP": 41.5, "APl": float("nan"), "AP-cat": 50.0, "AP-<b>$x</b>": 12.0}
@@ -30,7 +32,7 @@ def image(folder, name):
 
 def filled(folder, count=3, ranks=1):
     """A section whose collectors had every `ranks`-th image each, put together as by the engine."""
-    collectors = [FailureCollector(compare_as("instance", THREE), 3) for _ in range(ranks)]
+    collectors = [segments_collector(compare_as("instance", THREE), 3) for _ in range(ranks)]
     for i in range(count):
         truth = [(CAT, 0, 10), (OTHER, 20, 30), (DOG, 40, 50)]
         sure = 0.8 + 0.01 * (i % 15)
@@ -85,7 +87,7 @@ def test_two_ranks_make_the_same_page(tmp_path, monkeypatch):
 def test_masks_of_the_worst_images_alone_are_held(tmp_path):
     collector = filled(tmp_path, 120).collector
     held = [part for part in collector.parts if part.kept]
-    lists = ranked(collector.outcomes(), 3)
+    lists = collector.ranked()
     wanted = {o.name for outcomes in lists.values() for o in outcomes}
     assert {part.name for part in held} == wanted
     assert len(held) <= 3 * worst_per_class(3) + 24 and len(lists[DOUBT]) == 24
@@ -106,18 +108,18 @@ def test_an_image_that_is_gone_is_said_on_the_page(tmp_path):
 
 
 def test_nothing_wrong_makes_a_page_too(tmp_path):
-    collector = FailureCollector(compare_as("instance", THREE), 3)
+    collector = segments_collector(compare_as("instance", THREE), 3)
     collector.update(result([(CAT, 0, 10, 0.9)]), record(image(tmp_path, "a.png"), [(CAT, 0, 10)]))
     text = report_page("a", {}, [Section("instance", THREE, collector)])
     assert "None: all segments are found" in text and "None: no sure prediction" in text
-    empty = FailureCollector(compare_as("instance", THREE), 3)
+    empty = segments_collector(compare_as("instance", THREE), 3)
     assert "no annotations or no predictions" in report_page(
         "a", {}, [Section("instance", THREE, empty)]
     )
 
 
 def test_errors_have_their_colours():
-    collector = FailureCollector(compare_as("instance", THREE), 3)
+    collector = segments_collector(compare_as("instance", THREE), 3)
     truth = [(CAT, 0, 10), (DOG, 20, 30), (CAT, 40, 50)]
     predictions = [(CAT, 0, 8, 0.9), (CAT, 20, 30, 0.8), (DOG, 33, 36, 0.7)]
     collector.update(result(predictions), record("a.png", truth))
