@@ -35,7 +35,7 @@ from segcore.config import load_config
 from segcore.structures import Targets
 from segcore.whole_file import whole_file
 
-bench = import_module("segcore.cli.bench")  # by its name, as the command loads it
+bench = import_module("segcore.cli.bench_contenders")  # by its name, as the command loads it
 ROOT = Path(__file__).resolve().parents[1]
 CHECKS = ("op-equals-grid-sample", "losses-equal-cpu", "op-tests", "compute-sanitizer")
 KINDS = {

@@ -123,7 +123,7 @@ def prepared(task: Task, lacking: str | None = None) -> Task:
 
 
 def _exported_task(cfg: Config, file: Path) -> Task:
-    opened = read_exported(file)
+    opened = read_exported(file, bf16=cfg.TEST.PRECISION == "bf16")
     task = build_task(cfg, _trained_metadata(cfg, {"metadata": metadata_of(opened.facts)}))
     return replace(task, model=ExportedModel(opened).eval(), prepared=None)
 

@@ -1,214 +1,240 @@
 """Speed on this machine: one image through `Predictor`, one training step; the command.
 
-Where `transformers` can be imported, its Mask2Former runs in turn with ours, so that the ratio
-means something on a noisy machine; both on the GPU, where there is one. Random weights; nothing is
-downloaded.
+Others that are installed run in turn with ours, so that ratios mean something on a noisy machine.
 """
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch.nn import functional as F
 
-from segcore.build.data import catalog, train_metadata
-from segcore.build.solver import build_optimizer
-from segcore.build.task import build_task
-from segcore.config import load_config
-from segcore.engine.device import choose_device
-from segcore.engine.memory import keep_freed_memory
+from segcore.cli.bench_contenders import (
+    CONFIG,
+    Job,
+    Run,
+    contender,
+    device,
+    write_exported,
+)
+from segcore.cli.bench_names import names_of
 from segcore.engine.part_times import peak_gflops
-from segcore.predict import Predictor
-from segcore.shipped import config_file
-from segcore.structures import Targets
+from segcore.errors import ConfigError
+from segcore.evaluation.writers import write_json
+from segcore.structures import Size
 
-CONFIG = config_file("coco/instance-segmentation/maskformer2_R50_bs16_50ep.yaml")
 HELP = [sys.executable, "-c", "from segcore.cli.main import main; main()", "--help"]
+PACKAGES = ("segcore", "torch", "transformers", "onnxruntime", "openvino")
+NOTES = """times ours: of the first row of its kind. CPU s: of all threads, median. Peak: of the
+whole process, with loading and warming up. results: RLE, boxes and scores, or maps, through
+Predictor; upsampled masks: logits of all queries at the image's size, and no results of them."""
+IMAGE_PARTS = "the rest (reading, results)"
+STEP_PARTS = "the rest (losses, backward, update)"
 
 
-def main(*, repeat: int, threads: int) -> int:
-    """Print what was measured.
+@dataclass(kw_only=True)
+class Row:
+    """One contender: seconds and CPU seconds of each run, MB at its peak, shares of its parts."""
+
+    name: str
+    ready: float = 0.0
+    runs: list[Run] = field(default_factory=list)
+    peak: float = 0.0
+    parts: dict[str, float] = field(default_factory=dict)
+    failed: bool = False
+
+
+def main(
+    *,
+    config_file: str | None,
+    opts: Sequence[str],
+    only: Sequence[str],
+    size: Size,
+    step_size: int,
+    repeat: int,
+    threads: int,
+    json: Path | None,
+) -> int:
+    """Print what was measured; 1 where a contender failed.
 
     Args:
+        only: words, of which a contender's name has one; (): all.
+        size: height and width of the image.
+        step_size: height and width of the training step's image.
         repeat: runs of each; the median counts.
-        threads: of torch; 0 leaves it to torch.
+        threads: of each process; 0 leaves it to torch.
+        json: a file for all numbers.
     """
-    projects = ["ours"] + ["transformers"] * bool(find_spec("transformers"))
     if threads:
         torch.set_num_threads(threads)
-    names = [f"{project}, {kind}" for project in projects for kind in ("fp32", "bf16")]
-    table = Table("what", "who", "seconds, median", "times ours, fp32")
-    for title, what in (("inference 800x1216", "inference"), ("training step 512x512", "training")):
-        seconds = in_turn(what, names, repeat, threads)
-        for who, value in seconds.items():
-            table.add_row(title, who, f"{value:.2f}", f"{value / seconds[names[0]]:.2f}x")
-    table.add_row("segcore --help", "ours", f"{help_seconds(repeat):.2f}", "")
-    Console(width=90).print(table)
-    print(f"{machine()}, {torch.get_num_threads()} threads,")
-    print(f"a product of 4096x4096 float32 matrices: {peak_gflops(device()):.0f} GFLOP/s;")
-    print(f"torch {torch.__version__}; interleaved, {repeat} runs each, random weights")
-    if not find_spec("transformers"):
-        print("`pip install transformers` puts its Mask2Former beside ours")
-    return 0
+    job = Job(config_file or CONFIG, tuple(opts), size, step_size, torch.get_num_threads())
+    names, lacking = names_of(job.cfg(), on_cpu=device().type == "cpu")
+    chosen = [x for x in names if not only or any(word in x for word in only)]
+    if not chosen:
+        raise ConfigError(f"--only {' '.join(only)}: expected a part of {'; '.join(names)}")
+    rows: list[Row] = []
+    for kind in ("image", "step"):
+        rows += in_turn([x for x in chosen if x.startswith(kind)], job, repeat)
+    if "segcore --help" in chosen:
+        rows.append(Row(name="segcore --help", runs=help_runs(repeat)))
+    sizes = {"image": f"{size[0]}x{size[1]}", "step": f"{step_size}x{step_size}"}
+    Console(width=120).print(table_of(rows, sizes))
+    print(NOTES)
+    print_parts(rows)
+    facts = {"config": job.config, "opts": list(opts), "sizes": sizes, "repeat": repeat} | machine()
+    print("; ".join(f"{key}: {value}" for key, value in facts.items() if value != []))
+    print("\n".join(lacking))
+    if json:
+        write_json(json, facts | {"rows": [vars(row) for row in rows]})
+    return int(any(row.failed for row in rows))
 
 
-def machine() -> str:
-    """What it is measured on."""
-    if device().type == "cuda":
-        return torch.cuda.get_device_name()
-    return platform.processor() or platform.machine()
+def in_turn(names: Sequence[str], job: Job, repeat: int) -> list[Row]:
+    """A row of each; each in a process of its own, as its users run it, one run after the other."""
+    rows, pipes = [Row(name=name) for name in names], {}
+    with TemporaryDirectory(prefix="segcore-bench") as folder:
+        say = Console(stderr=True)
+        for row in rows:
+            start = time.perf_counter()
+            say.print(f"{row.name}: loads and warms up", highlight=False)
+            pipe = started(row.name, job, folder)
+            row.failed = pipe is None or received(pipe) is None
+            row.ready = time.perf_counter() - start
+            if pipe and not row.failed:
+                pipes[row.name] = pipe
+        for i in range(repeat):
+            say.print(f"{', '.join(pipes)}: run {i + 1} of {repeat}", highlight=False)
+            for row in rows:
+                if row.name in pipes and not row.failed:
+                    measure(row, pipes[row.name])
+        for row in rows:
+            if row.name in pipes and not row.failed:
+                pipes[row.name].send("end")
+                row.peak, row.parts = received(pipes[row.name]) or (0.0, {})
+    return rows
 
 
-def help_seconds(repeat: int) -> float:
-    """Median seconds until the command has said what it can do."""
+def measure(row: Row, pipe: Connection) -> None:
+    """One run more."""
+    pipe.send("run")
+    spent = received(pipe)
+    row.failed = spent is None
+    if spent is not None:
+        row.runs.append(spent)
+
+
+def started(name: str, job: Job, folder: str) -> Connection | None:
+    """The pipe to a contender's process; None where what it runs could not be exported."""
+    spawn = get_context("spawn")
+    if job.exported_to(name, folder):
+        export = spawn.Process(target=write_exported, args=(name, job, folder))
+        export.start()
+        export.join()
+        if export.exitcode:
+            return None
+    ours, theirs = Pipe()
+    spawn.Process(target=contender, args=(name, job, folder, theirs), daemon=True).start()
+    theirs.close()
+    return ours
+
+
+def received(pipe: Connection) -> Any:
+    """What the process says; None where it ended instead, and has said why."""
+    try:
+        return pipe.recv()
+    except (EOFError, ConnectionResetError):
+        return None
+
+
+def table_of(rows: Sequence[Row], sizes: dict[str, str]) -> Table:
+    """Each contender's line, beside the first of its kind.
+
+    Args:
+        sizes: of "image" and "step", as text.
+    """
+    heads = ("what", "who", "ends with", "seconds, median", "min", "max", "times ours")
+    table, first = Table(*heads, "CPU s", "peak, MB"), {}
+    for row in rows:
+        what, _, who = row.name.rpartition(": ")
+        size, end = sizes.get(what, ""), ends_with(what, who)
+        if row.failed or not row.runs:
+            table.add_row(f"{what} {size}", who, end, "failed, see above")
+            continue
+        wall, cpu = zip(*row.runs, strict=True)
+        median = statistics.median(wall)
+        ratio = f"{median / first.setdefault(what, median):.2f}x"
+        numbers = [f"{x:.2f}" for x in (median, min(wall), max(wall))]
+        spent = f"{statistics.median(cpu):.2f}" if any(cpu) else ""
+        peak = f"{row.peak:.0f}" if row.peak else ""
+        table.add_row(f"{what} {size}", who, end, *numbers, ratio, spent, peak)
+    return table
+
+
+def ends_with(what: str, who: str) -> str:
+    """Where a contender's time ends."""
+    if what == "image":
+        return "upsampled masks" if who.startswith("transformers") else "results"
+    return "new weights" if what == "step" else ""
+
+
+def print_parts(rows: Sequence[Row]) -> None:
+    """Shares of a run in percent, of those that were looked into."""
+    for row in rows:
+        if row.parts:
+            whole = row.parts["whole model"]
+            shares = {k: v / whole for k, v in row.parts.items() if k != "whole model"}
+            rest = IMAGE_PARTS if row.name.startswith("image") else STEP_PARTS
+            shares[rest] = 1 - sum(shares.values())
+            print(f"{row.name}: " + ", ".join(f"{k} {100 * v:.0f} %" for k, v in shares.items()))
+
+
+def help_runs(repeat: int) -> list[Run]:
+    """Seconds until the command has said what it can do."""
     spent = []
     for _ in range(repeat):
         start = time.perf_counter()
         subprocess.run(HELP, check=True, stdout=subprocess.DEVNULL)
-        spent.append(time.perf_counter() - start)
-    return statistics.median(spent)
+        spent.append((time.perf_counter() - start, 0.0))
+    return spent
 
 
-def contender(what: str, who: str, threads: int, orders: Connection) -> None:
-    """A process of its own: at each order one run, and back go its seconds."""
-    if threads:
-        torch.set_num_threads(threads)
-    run = {"inference": inference, "training": training}[what](who)
-    run()
-    finish()
-    orders.send(0.0)
-    while orders.recv():
-        start = time.perf_counter()
-        run()
-        finish()
-        orders.send(time.perf_counter() - start)
+def machine() -> dict[str, Any]:
+    """What it was measured on."""
+    known: dict[str, Any] = {
+        "machine": processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "GFLOP/s of a 4096x4096 float32 product": round(peak_gflops(device())),
+        "python": platform.python_version(),
+    }
+    for package in PACKAGES:
+        try:
+            known[package] = version(package)
+        except PackageNotFoundError:
+            known[package] = "not installed"
+    return known
 
 
-def in_turn(what: str, names: list[str], repeat: int, threads: int) -> dict[str, float]:
-    """Median seconds of each, interleaved; each in its own process, as its users run it."""
-    start, pipes = get_context("spawn"), {}
-    for name in names:
-        pipes[name], theirs = Pipe()
-        start.Process(target=contender, args=(what, name, threads, theirs), daemon=True).start()
-        theirs.close()
-        pipes[name].recv()
-    spent: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(repeat):
-        for name, pipe in pipes.items():
-            pipe.send(True)
-            spent[name].append(pipe.recv())
-    for pipe in pipes.values():
-        pipe.send(False)
-    return {name: statistics.median(times) for name, times in spent.items()}
-
-
-def device() -> torch.device:
-    """Everybody's."""
-    return choose_device("auto")
-
-
-def finish() -> None:
-    """Wait for a GPU, which is only told what to do."""
+def processor() -> str:
+    """Its name."""
     if device().type == "cuda":
-        torch.cuda.synchronize()
-
-
-def mixed(who: str) -> torch.autocast:
-    """Products in bf16 where the contender's name says so."""
-    return torch.autocast(device().type, torch.bfloat16, enabled=who.endswith("bf16"))
-
-
-def hugging_face() -> Any:
-    """Their R50 Mask2Former of the same sizes, random, on the device."""
-    theirs: Any = import_module("transformers")
-    backbone = theirs.ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"])
-    config = theirs.Mask2FormerConfig(backbone_config=backbone, num_labels=80, num_queries=100)
-    return theirs.Mask2FormerForUniversalSegmentation(config).to(device())
-
-
-def inference(who: str, size: tuple[int, int] = (800, 1216)) -> Callable[[], object]:
-    """One image, already at its size: pixels to results."""
-    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    if who.startswith("ours"):
-        keep_freed_memory()  # as `segcore predict` does
-        opts = ["INPUT.MIN_SIZE_TEST", "0", "TEST.PRECISION", who.rpartition(", ")[2]]
-        opts += ["MODEL.DEVICE", device().type, "MODEL.COMPILE", str("compiled" in who)]
-        return partial(Predictor(CONFIG, "", opts), image)
-    theirs, pixels = hugging_face().eval(), torch.randn(1, 3, *size, device=device())
-
-    def run() -> None:
-        with torch.inference_mode(), mixed(who):
-            out = theirs(pixel_values=pixels)
-            F.interpolate(out.masks_queries_logits, size, mode="bilinear")
-
-    return run
-
-
-def targets(size: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, H, W) bool rectangles and their labels."""
-    masks = torch.zeros(count, size, size, dtype=torch.bool, device=device())
-    for i in range(count):
-        masks[i, i * 40 : i * 40 + 100, i * 30 : i * 30 + 150] = True
-    return masks, torch.arange(count, device=device())
-
-
-def training(who: str, size: int = 512, batch: int = 1) -> Callable[[], None]:
-    """Forward, losses, backward and AdamW of square images with 10 objects each."""
-    step = our_step if who.startswith("ours") else their_step
-    return step(*targets(size, 10), batch, who)
-
-
-def our_step(masks: torch.Tensor, labels: torch.Tensor, batch: int, who: str) -> Callable[[], None]:
-    keep_freed_memory()  # as `segcore train` does
-    cfg = load_config(CONFIG, ["MODEL.WEIGHTS", "", "MODEL.COMPILE", str("compiled" in who)])
-    task = build_task(cfg, train_metadata(cfg, catalog(cfg)))
-    model = task.model.train().to(device())
-    optimizer, _ = build_optimizer(cfg, task)
-    size, count = masks.shape[-1], float(batch * len(labels))
-    shape = (batch, 1, 3, size, size)
-    images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device())
-    present = torch.ones_like(labels[:, None], dtype=torch.bool)
-    goal = [Targets(labels, masks[:, None], present)] * batch
-    sizes, counts = torch.full((batch, 1, 2), size), torch.tensor([count, count], device=device())
-
-    def run() -> None:
-        with mixed(who):
-            losses = task.losses(model(images, sizes, goal), goal, counts)
-        torch.stack(list(losses.values())).sum().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return run
-
-
-def their_step(
-    masks: torch.Tensor, labels: torch.Tensor, batch: int, who: str
-) -> Callable[[], None]:
-    theirs = hugging_face().train()
-    optimizer = torch.optim.AdamW(theirs.parameters(), 1e-4, fused=True)
-    pixels = torch.randn(batch, 3, *masks.shape[-2:], device=device())
-    goal = {"mask_labels": [masks.float()] * batch, "class_labels": [labels] * batch}
-
-    def run() -> None:
-        with mixed(who):
-            out = theirs(pixel_values=pixels, **goal)
-        out.loss.sum().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return run
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    named = (x.split(": ")[1] for x in lines if x.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())

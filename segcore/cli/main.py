@@ -345,11 +345,26 @@ def prepare(**given: Any) -> None:
     run("segcore.cli.prepare", **given)
 
 
-@main.command()
+@main.command(cls=ManyWords, context_settings=FREE)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[KEY VALUE]...")
+@click.option("--config", "config_file", metavar="FILE", help="default: COCO instances, R50")
+@click.option("--only", multiple=True, help="contenders whose names have one of these words")
+@click.option("--size", type=click.IntRange(32), nargs=2, default=(800, 1216), show_default=True)
+@click.option("--step-size", type=click.IntRange(32), default=512, show_default=True)
 @click.option("--repeat", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--threads", type=click.IntRange(0), default=0, help="0: torch's choice")
+@click.option("--json", type=FILE, metavar="FILE", help="every run's numbers as well")
 def bench(**given: Any) -> None:
-    """Time inference, a training step and --help here."""
+    """Time an image and a training step here, beside other libraries.
+
+    Beside ours run transformers' Mask2Former, eager and compiled, and our model exported to ONNX
+    Runtime and OpenVINO, as far as they are installed. Each has a process of its own; all are in
+    memory at once and run in turn. Weights are random unless MODEL.WEIGHTS is given.
+
+    \b
+    segcore bench --only "image: ours" "image: OpenVINO" --threads 2
+    segcore bench --config coco/instance-segmentation/swin/maskformer2_swin_tiny_bs16_50ep.yaml
+    """
     run("segcore.cli.bench", **given)
 
 

@@ -65,12 +65,14 @@ def save(model: Any, path: Path, facts: Facts) -> None:
 
 
 def read(path: Path) -> Opened:
-    """The file in ONNX Runtime, on the CPU."""
+    """The file in ONNX Runtime, on the CPU, with as many threads as torch has."""
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
         raise missing(error) from None
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
     facts = from_strings(session.get_modelmeta().custom_metadata_map)
 
     def run(pixels: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:

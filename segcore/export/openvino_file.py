@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import get_num_threads
 
 from segcore.errors import ConfigError
 from segcore.export.facts import PREFIX, Facts, from_strings, to_strings
@@ -48,15 +49,20 @@ def save(model: Any, path: Path, facts: Facts) -> None:
     library().save_model(model, str(path), compress_to_fp16=False)
 
 
-def read(path: Path) -> Opened:
-    """The file in OpenVINO's runtime, on the CPU, in fp32."""
+def read(path: Path, *, precision: str = "f32") -> Opened:
+    """The file in OpenVINO's runtime, on the CPU, with as many threads as torch has.
+
+    Args:
+        precision: "f32" or "bf16", as OpenVINO calls what it computes in.
+    """
     openvino = library()
     core = openvino.Core()
     model = core.read_model(str(path))
     noted = model.get_rt_info()
     section = noted[SECTION] if SECTION in noted else {}  # noqa: SIM401  (no dict)
     facts = from_strings({PREFIX + name: section[name].astype(str) for name in section})
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": get_num_threads()}
+    compiled = core.compile_model(model, "CPU", hints)
 
     def run(pixels: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
         values = compiled([pixels, sizes])

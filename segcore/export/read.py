@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from segcore.errors import WeightsError
@@ -23,11 +24,18 @@ def is_exported(path: str | Path) -> bool:
     return Path(path).suffix in READERS
 
 
-def read_exported(path: Path) -> Opened:
-    """The file in its runtime; WeightsError where `segcore export` has not written it."""
+def read_exported(path: Path, *, bf16: bool = False) -> Opened:
+    """The file in its runtime; WeightsError where `segcore export` has not written it.
+
+    Args:
+        bf16: OpenVINO computes in it; the other runtimes compute as the file says.
+    """
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file; expected one of `segcore export`")
-    opened = READERS[path.suffix](path)
+    reader = READERS[path.suffix]
+    if bf16 and path.suffix == SUFFIXES["openvino"]:
+        reader = partial(openvino_file.read, precision="bf16")
+    opened = reader(path)
     if "outputs" not in opened.facts:
         raise WeightsError(f"{path}: it lacks what `segcore export` writes of a model")
     return opened

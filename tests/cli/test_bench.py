@@ -9,7 +9,7 @@ import pytest
 STEPS = """
 import ctypes, os, sys, torch
 sys.path.insert(0, sys.argv[1])
-from segcore.cli import bench
+from segcore.cli import bench_contenders as bench
 
 def calls():
     out = (ctypes.c_long * 4)()
