@@ -96,9 +96,15 @@ def main(
     Console(width=120).print(table_of(rows, sizes))
     print(NOTES)
     print_parts(rows)
-    facts = {"config": job.config, "opts": list(opts), "sizes": sizes, "repeat": repeat} | machine()
+    facts = {
+        "config": str(job.config),
+        "opts": list(opts),
+        "sizes": sizes,
+        "repeat": repeat,
+    } | machine()
     print("; ".join(f"{key}: {value}" for key, value in facts.items() if value != []))
-    print("\n".join(lacking))
+    for line in lacking:
+        print(line)
     if json:
         write_json(json, facts | {"rows": [vars(row) for row in rows]})
     return int(any(row.failed for row in rows))
@@ -118,21 +124,20 @@ def in_turn(names: Sequence[str], job: Job, repeat: int) -> list[Row]:
             if pipe and not row.failed:
                 pipes[row.name] = pipe
         for i in range(repeat):
-            say.print(f"{', '.join(pipes)}: run {i + 1} of {repeat}", highlight=False)
+            if pipes:
+                say.print(f"all in turn: run {i + 1} of {repeat}", highlight=False)
             for row in rows:
                 if row.name in pipes and not row.failed:
                     measure(row, pipes[row.name])
         for row in rows:
             if row.name in pipes and not row.failed:
-                pipes[row.name].send("end")
-                row.peak, row.parts = received(pipes[row.name]) or (0.0, {})
+                row.peak, row.parts = received(pipes[row.name], "end") or (0.0, {})
     return rows
 
 
 def measure(row: Row, pipe: Connection) -> None:
     """One run more."""
-    pipe.send("run")
-    spent = received(pipe)
+    spent = received(pipe, "run")
     row.failed = spent is None
     if spent is not None:
         row.runs.append(spent)
@@ -153,11 +158,13 @@ def started(name: str, job: Job, folder: str) -> Connection | None:
     return ours
 
 
-def received(pipe: Connection) -> Any:
-    """What the process says; None where it ended instead, and has said why."""
+def received(pipe: Connection, order: str = "") -> Any:
+    """What the process says to an order; None where it ended instead, and has said why."""
     try:
+        if order:
+            pipe.send(order)
         return pipe.recv()
-    except (EOFError, ConnectionResetError):
+    except (EOFError, ConnectionResetError, BrokenPipeError):
         return None
 
 
