@@ -24,14 +24,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from segcore.cli.bench_contenders import (
-    CONFIG,
-    Job,
-    Run,
-    contender,
-    device,
-    write_exported,
-)
+from segcore.cli.bench_job import CONFIG, Job, Run, device, in_own_process
 from segcore.cli.bench_names import names_of
 from segcore.engine.part_times import peak_gflops
 from segcore.errors import ConfigError
@@ -147,13 +140,14 @@ def started(name: str, job: Job, folder: str) -> Connection | None:
     """The pipe to a contender's process; None where what it runs could not be exported."""
     spawn = get_context("spawn")
     if job.exported_to(name, folder):
-        export = spawn.Process(target=write_exported, args=(name, job, folder))
+        export = spawn.Process(target=in_own_process, args=("write_exported", name, job, folder))
         export.start()
         export.join()
         if export.exitcode:
             return None
     ours, theirs = Pipe()
-    spawn.Process(target=contender, args=(name, job, folder, theirs), daemon=True).start()
+    given = ("contender", name, job, folder, theirs)
+    spawn.Process(target=in_own_process, args=given, daemon=True).start()
     theirs.close()
     return ours
 

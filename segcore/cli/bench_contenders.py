@@ -7,7 +7,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from multiprocessing.connection import Connection
@@ -22,57 +21,20 @@ from mask2former.build import former_of, head_of
 from segcore.build.data import catalog, train_metadata
 from segcore.build.solver import build_optimizer
 from segcore.build.task import build_task, load_task
+from segcore.cli.bench_job import CONFIG, FILES, Job, device, exported_file
 from segcore.cli.bench_names import RESNETS, is_swin
 from segcore.cli.export import export
-from segcore.config import Config, load_config
 from segcore.contracts import Task
-from segcore.engine.device import choose_device
 from segcore.engine.memory import keep_freed_memory
 from segcore.engine.part_times import timed_parts
 from segcore.export.facts import Wanted
 from segcore.predict import Predictor
-from segcore.shipped import config_file
 from segcore.structures import Batch, Frame, Record, Size, Targets
 
-CONFIG = config_file("coco/instance-segmentation/maskformer2_R50_bs16_50ep.yaml")
-FILES = {"ONNX Runtime": ("onnx", "model.onnx"), "OpenVINO": ("openvino", "model.xml")}
 WARM = 2  # runs that do not count: torch.compile may look twice
 PART_RUNS = 3  # in which the parts are timed
 OBJECTS = 10  # of a training image
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
-Run = tuple[float, float]  # seconds, and CPU seconds of all threads
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What everybody runs.
-
-    Args:
-        size: height and width of the image.
-        side: of the training step's image.
-        threads: of each process.
-    """
-
-    config: str | Path
-    opts: tuple[str, ...] = ()
-    size: Size = (800, 1216)
-    side: int = 512
-    threads: int = 0
-
-    def cfg(self, *more: str) -> Config:
-        """The config; without weights, unless the options name some."""
-        return load_config(self.config, self.options(*more))
-
-    def options(self, *more: str) -> list[str]:
-        """KEY VALUE ... over the file."""
-        return ["MODEL.WEIGHTS", "", *self.opts, "MODEL.DEVICE", device().type, *more]
-
-    def exported_to(self, name: str, folder: str) -> Path | None:
-        """The file that this contender runs, where that is not there yet; None: it needs none."""
-        path = exported_file(name, folder)
-        return None if path is None or path.exists() else path
-
-
 DEFAULT = Job(CONFIG)
 
 
@@ -97,12 +59,6 @@ def contender(name: str, job: Job, folder: str, orders: Connection) -> None:
     peak = peak_memory()
     model = own_model(run)
     orders.send((peak, {} if model is None else timed_parts(model, run, PART_RUNS)))
-
-
-def exported_file(name: str, folder: str) -> Path | None:
-    """Where the model of this contender is exported to; None: it runs in torch."""
-    runtime = name.rpartition(": ")[2].partition(",")[0]
-    return Path(folder) / FILES[runtime][1] if runtime in FILES else None
 
 
 def write_exported(name: str, job: Job, folder: str) -> None:
@@ -141,11 +97,6 @@ def seeded(make: Callable[[], Any]) -> Any:
     """What it makes, with the same random weights in every process."""
     torch.manual_seed(0)
     return make()
-
-
-def device() -> torch.device:
-    """Everybody's."""
-    return choose_device("auto")
 
 
 def finish() -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 from rich.console import Console
 
-from segcore.cli import bench, bench_contenders, bench_names
+from segcore.cli import bench, bench_contenders, bench_job, bench_names
 from segcore.config import load_config
 from segcore.errors import ConfigError
 
@@ -16,7 +16,7 @@ CROPS = "entityv2/entity_segmentation/cropformer_swin_tiny_3x.yaml"
 
 
 def text_of(table):
-    console = Console(width=160, record=True, quiet=True)
+    console = Console(width=160)
     with console.capture() as captured:
         console.print(table)
     return captured.get()
@@ -79,10 +79,10 @@ def test_a_word_that_is_in_no_name_raises():
 def test_an_exported_contender_has_our_weights(tmp_path):
     """Results of random weights are equal only where the weights are."""
     pytest.importorskip("onnxruntime")
-    job = bench_contenders.Job(CONFIG, OPTS, (64, 96), 64, 1)
+    job = bench_job.Job(CONFIG, OPTS, (64, 96), 64, 1)
     who = "ONNX Runtime, fp32"
     bench_contenders.write_exported(f"image: {who}", job, str(tmp_path))
-    exported = bench_contenders.exported_file(f"image: {who}", str(tmp_path))
+    exported = bench_job.exported_file(f"image: {who}", str(tmp_path))
     runs = [
         bench_contenders.inference(who, job.size, job, exported),
         bench_contenders.inference("ours, fp32", job.size, job),
