@@ -77,10 +77,13 @@ def test_training_and_test_set_are_compared(data, tmp_path, capsys):
     assert "what was trained on must not test" in capsys.readouterr().out
 
 
-def test_half_an_image_is_seen_where_pixels_are_read(data, tmp_path, capsys):
+def test_an_image_broken_inside_is_seen_where_pixels_are_read(data, tmp_path, capsys):
     path = tmp_path / "images/03.png"
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
+    content, half = path.read_bytes(), len(path.read_bytes()) // 2
+    path.write_bytes(content[:half])  # half copied: its end says it
+    assert doctor.main(names=[data]) == 1
+    assert "file that cannot be read: 1\n" in capsys.readouterr().out
+    path.write_bytes(content[:half] + bytes(40) + content[half + 40 :])
     assert doctor.main(names=[data]) == 0
     assert doctor.main(names=[data], images=True) == 1
     printed = capsys.readouterr().out
