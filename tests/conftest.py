@@ -23,6 +23,7 @@ def log_as_it_was():
     """A program that a test runs in this process sets up the log; the next test does not see it."""
     log = logging.getLogger()
     log.setLevel(logging.WARNING)  # fixtures of a whole file run programs too
+    logging.disable(logging.NOTSET)
     handlers = list(log.handlers)
     yield
     for handler in set(log.handlers) - set(handlers):

@@ -33,7 +33,8 @@ def draw_curves(folder: Path, best: str = "") -> bool:
     figure = Figure(figsize=(13, 4), layout="constrained")
     loss, rate, metrics = figure.subplots(1, 3)
     _plot(loss, history.steps, _losses(history.steps))
-    loss.set_yscale("log")
+    if any(line.get_ydata().max(initial=0) > 0 for line in loss.get_lines()):  # type: ignore[union-attr]
+        loss.set_yscale("log")
     _plot(rate, history.steps, ["lr"])
     _plot(metrics, history.evaluations, _headlines(history.evaluations, best), marker="o")
     for axes, title in ((loss, "loss"), (rate, "learning rate"), (metrics, "metrics (%)")):

@@ -6,6 +6,7 @@ import torch
 from golden_weights import fill, golden_image
 
 from mask2former.weights import to_official, to_ours
+from segcore.build.task import prepared
 from segcore.masks import area
 from segcore.predict import Predictor
 
@@ -14,12 +15,13 @@ pytestmark = pytest.mark.slow  # 44 million drawn weights
 
 @pytest.fixture(scope="module")
 def predictor(root):
-    opts = ["MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "0"]
+    opts = ["MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "0", "TEST.PREPARE", "false"]
     config = root / "configs/youtubevis_2019/video_maskformer2_R50_bs16_8ep.yaml"
     predictor = Predictor(config, "", opts)
     model = predictor.task.model
     official = to_official(model.state_dict())
     model.load_state_dict(model.state_dict() | to_ours(fill(official.keys(), official.values())))
+    predictor.task = prepared(predictor.task)  # as a checkpoint's weights are, once they are there
     return predictor
 
 

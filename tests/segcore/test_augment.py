@@ -17,7 +17,8 @@ SEMANTIC = ["DATASETS.TRAIN", "[coco_2017_train_panoptic]", "TEST.AUG.ENABLED", 
 def augmented(root, *opts):
     torch.manual_seed(0)
     path = root / "configs/tiny/semantic_tiny.yaml"
-    predictor = Predictor(load_config(path, [*SEMANTIC, *opts]), "")
+    plain = ["TEST.PREPARE", "false"]  # whose weights can be changed
+    predictor = Predictor(load_config(path, [*SEMANTIC, *opts, *plain]), "")
     with torch.no_grad():  # an opinion on every query, and masks that differ
         predictor.task.model.decoder.class_embed.weight.normal_(0, 2)
         predictor.task.model.decoder.mask_embed.layers[-1].weight.normal_()
