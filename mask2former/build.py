@@ -92,23 +92,22 @@ def build(cfg: Config, metadata: Metadata) -> Task:
         rates=backbone_rate(cfg),
         average=postprocess.averaged if makes == ("semantic",) else None,
         prepared=PREPARED,
-        graph_results=_graph_results(cfg, metadata),
+        graph_results=_graph_results(postprocess),
     )
 
 
-def _graph_results(cfg: Config, metadata: Metadata) -> QueryResults | None:
+def _graph_results(process: PostProcess) -> QueryResults | None:
     """None where objects that come twice are left out: one by one, which no graph does."""
-    test = former_of(cfg).TEST
-    if duplicates_of(cfg) and (test.PANOPTIC_ON or test.INSTANCE_ON):
+    if process.duplicates and (process.panoptic or process.instances):
         return None
     return QueryResults(
-        metadata.is_thing,
-        test.SEMANTIC_ON,
-        test.PANOPTIC_ON,
-        test.INSTANCE_ON,
-        test.OBJECT_MASK_THRESHOLD,
-        test.OVERLAP_THRESHOLD,
-        cfg.TEST.DETECTIONS_PER_IMAGE,
+        process.is_thing,
+        process.semantic,
+        process.panoptic,
+        process.instances,
+        process.object_threshold,
+        process.overlap_threshold,
+        process.max_instances,
     )
 
 
