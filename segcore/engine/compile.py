@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -36,8 +37,15 @@ def _keeping_no_views(backend: Backend) -> Callable[..., Any]:
     """
 
     def compile_graph(graph: Any, inputs: Any, **options: Any) -> Any:
-        compiler = torch._dynamo.lookup_backend(backend) if isinstance(backend, str) else backend
+        compiler = _compiler(backend)
         with partitioner.patch(recompute_views=True):
             return compiler(graph, inputs, **options)
 
     return compile_graph
+
+
+def _compiler(backend: Backend) -> Callable[..., Any]:
+    """What torch.compile calls for a backend, imported when it is needed."""
+    if backend == "inductor":  # the entry of this name first wakes processes that may be gone
+        return import_module("torch._inductor.compile_fx").compile_fx
+    return torch._dynamo.lookup_backend(backend) if isinstance(backend, str) else backend

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny_model import model_of
+from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 from segcore.engine.compile import compile_parts
@@ -34,3 +35,19 @@ def test_a_few_graphs_serve_all_sizes(root):
     # the batch of 2, which costs two parts a second graph for the second size; none for the third
     assert counter.frame_count <= 5
     assert list(model.state_dict()) == names
+
+
+@pytest.mark.slow
+def test_inductor_computes_a_part_and_its_gradients():
+    """The default backend itself, from the entry that `compile_parts` takes."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"part": nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8))})
+    tokens = torch.randn(5, 8, requires_grad=True)
+    weight = model["part"][0].weight
+    plain = model["part"](tokens)
+    slopes = torch.autograd.grad(plain.square().sum(), (tokens, weight))
+    compile_parts(model, ("part",))
+    ours = model["part"](tokens)
+    torch.testing.assert_close(ours, plain)
+    compiled = torch.autograd.grad(ours.square().sum(), (tokens, weight))
+    torch.testing.assert_close(compiled, slopes, rtol=1e-4, atol=1e-5)
