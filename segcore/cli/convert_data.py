@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,4 +49,6 @@ def main(
     if seen.counts:
         report_problems(seen)
         report_total(seen.counts.total())
+    if not faults:
+        print(f"look at it: {shlex.join(['segcore', 'doctor', str(converted.path)])}")
     return 1 if faults else 0

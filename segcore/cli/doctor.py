@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,11 @@ def main(
         write_page(report, checkups, catalog, samples)
     if fix is not None:
         write_mended(fix, checkups, catalog, compared)
-    return status(findings, strict=strict)
+    ended = status(findings, strict=strict)
+    if not ended and cfg is None:
+        words = [f"--catalogs={path}" for path in catalogs]
+        print(f"make a recipe for it: {shlex.join(['segcore', 'plan', *data[:2], *words])}")
+    return ended
 
 
 def split_names(words: Sequence[str]) -> tuple[list[str], list[str]]:

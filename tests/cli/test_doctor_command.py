@@ -48,6 +48,14 @@ def test_a_config_brings_its_data_sets(data, root, capsys):
     assert doctor.main(names=opts, config_file=config, strict=True) == 1
 
 
+def test_sound_data_is_followed_by_the_next_command(data, tmp_path, capsys):
+    assert doctor.main(names=[data]) == 0
+    assert f"make a recipe for it: segcore plan {data}\n" in capsys.readouterr().out
+    next((tmp_path / "images").iterdir()).unlink()
+    assert doctor.main(names=[data]) == 1
+    assert "segcore plan" not in capsys.readouterr().out
+
+
 def test_strict_counts_warnings(data, tmp_path, capsys):
     assert doctor.main(names=[data], strict=True) == 0
     file = tmp_path / "instances.json"
