@@ -246,6 +246,8 @@ class Test:
     # the first that has it, or <set>/<metric>; auto: APe, PQ, AP or mIoU; "": none is kept
     BEST_METRIC: str = "auto"
     DETECTIONS_PER_IMAGE: int = number(100, low=1)
+    # of the predictions of an image and class, the surest that AP counts; 0: 100, and LVIS's 300
+    AP_DETECTIONS: int = number(0, low=0)
     BATCH_SIZE: int = number(1, low=1)
     # of a model for video: frames that it sees together, 0: all of a video, as published; and how
     # many of them belong to the window before, too

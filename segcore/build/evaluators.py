@@ -34,11 +34,12 @@ EVALUATORS: dict[str, EvaluatorFactory] = {
     "lvis": InstanceEvaluator,
     "cityscapes": lambda metadata, **_: CityscapesEvaluator(metadata),
     "contour": lambda metadata, *, truth, **_: ContourEvaluator(metadata, truth=truth),
-    "entity": lambda metadata, **_: EntityEvaluator(metadata),
+    "entity": lambda metadata, *, max_dets=None, **_: EntityEvaluator(metadata, max_dets=max_dets),
     "tracks": TrackEvaluator,
     "track_boundary": TrackEvaluator,
     "hota": lambda metadata, **_: TrackIdentityEvaluator(metadata),
 }
+COUNT_DETECTIONS = ("instance", "boundary", "lvis", "entity")  # those that take `max_dets`
 # what a model must make for them, where that is called otherwise
 NEEDS: dict[str, str] = {
     **dict.fromkeys(("boundary", "lvis", "cityscapes", "contour"), "instance"),
@@ -46,12 +47,16 @@ NEEDS: dict[str, str] = {
 }
 
 
-def build_evaluators(task: Task, catalog: Catalog, metadata: Metadata) -> list[Evaluator]:
+def build_evaluators(
+    task: Task, catalog: Catalog, metadata: Metadata, *, max_dets: int = 0
+) -> list[Evaluator]:
     """What the data set names, as far as the task makes it; nothing without a truth."""
-    return evaluators_of(task.makes, catalog, metadata)
+    return evaluators_of(task.makes, catalog, metadata, max_dets=max_dets)
 
 
-def evaluators_of(makes: tuple[str, ...], catalog: Catalog, metadata: Metadata) -> list[Evaluator]:
+def evaluators_of(
+    makes: tuple[str, ...], catalog: Catalog, metadata: Metadata, *, max_dets: int = 0
+) -> list[Evaluator]:
     """What the data set names, as far as results hold it.
 
     Names of the table, or "package.module:factory" of one's own. Names that share a factory
@@ -59,6 +64,7 @@ def evaluators_of(makes: tuple[str, ...], catalog: Catalog, metadata: Metadata) 
 
     Args:
         makes: as of a Task.
+        max_dets: the surest predictions of an image and class that AP counts; 0: what is usual.
     """
     if not metadata.evaluators or not catalog.annotated(metadata.name):
         logger.info("%s has no annotations: no metrics, predictions alone", metadata.name)
@@ -84,8 +90,14 @@ def evaluators_of(makes: tuple[str, ...], catalog: Catalog, metadata: Metadata) 
     instances = "instance" in {NEEDS.get(kind, kind) for kind in kinds}
     truth = catalog.truth(metadata.name, metadata) if instances else None
     factories = dict.fromkeys(table[kind] for kind in kinds)
+    counting = [EVALUATORS[kind] for kind in COUNT_DETECTIONS] if max_dets else []
     return [
-        factory(metadata, kinds=tuple(k for k in kinds if table[k] is factory), truth=truth)
+        factory(
+            metadata,
+            kinds=tuple(k for k in kinds if table[k] is factory),
+            truth=truth,
+            **({"max_dets": max_dets} if factory in counting else {}),
+        )
         for factory in factories
     ]
 

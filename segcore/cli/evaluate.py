@@ -114,7 +114,8 @@ def evaluate_all(
         place = Path(cfg.OUTPUT_DIR) / folder / folder_of(name, cfg.DATASETS.TEST)
         shown = metadata.as_entities() if "entity" in task.makes else metadata
         predictions = Predictions(place, shown, fabric.global_rank) if write else None
-        asked = evaluators.build_evaluators(task, catalog, metadata)
+        limit = cfg.TEST.AP_DETECTIONS
+        asked = evaluators.build_evaluators(task, catalog, metadata, max_dets=limit)
         measured = evaluators.measured(task.makes, metadata)
         sections = build_sections(measured, catalog, metadata) if name in reports else []
         if not asked and not write:  # nobody would see what is predicted

@@ -99,6 +99,7 @@ def evaluate(**given: Any) -> None:
 @click.option("--catalogs", type=FILE, multiple=True, help="more catalogue files")
 @click.option("--output", type=FILE, help="a JSON file for the numbers")
 @click.option("--report", type=FILE, metavar="OUT.html", help="a page of where they fail")
+@click.option("--detections", type=click.IntRange(0), default=0, help="as TEST.AP_DETECTIONS")
 def measure(**given: Any) -> None:
     """Measure predictions in files: instances of images, or tracks of videos.
 

@@ -44,6 +44,7 @@ def main(
     catalogs: Sequence[Path],
     output: Path | None,
     report: Path | None = None,
+    detections: int = 0,
 ) -> int:
     """Measure a file or folder against a data set.
 
@@ -53,6 +54,7 @@ def main(
             of a data set of videos, of tracks.
         output: a JSON file for the numbers.
         report: an HTML page of where the predictions fail.
+        detections: as TEST.AP_DETECTIONS.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     catalog = Catalog(data_root(), list(catalogs))
@@ -61,7 +63,7 @@ def main(
     videos = "tracks" in catalog.entry(name).format.evaluators
     makes = "tracks" if videos else "instance"
     metadata = _wanted(catalog.metadata(name), evaluators, makes)
-    made = evaluators_of((makes,), catalog, metadata)
+    made = evaluators_of((makes,), catalog, metadata, max_dets=detections)
     if videos:
         tracks = read_track_results(predictions)
         listed = set(tracks.videos)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,10 @@ class Part:
     boxes: np.ndarray  # (N, 4) x y w h of the predictions
     negatives: tuple[int, ...] = ()  # of LVIS, as the record has them
     not_exhaustive: tuple[int, ...] = ()
+
+    def most_of_a_class(self) -> int:
+        """Objects of the class that has most in this image, crowds left out."""
+        return max(Counter(k for k, _, _, crowd in self.truth if not crowd).values(), default=0)
 
 
 def coco_datasets(parts: Sequence[Part], num_classes: int) -> tuple[COCO, COCO]:

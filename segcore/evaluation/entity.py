@@ -17,10 +17,15 @@ class EntityEvaluator:
 
     Any data set will do. Whether predictions overlap is the model's affair; like the published
     evaluation, this one does not ask.
+
+    Args:
+        max_dets: the surest predictions of an image that count; None: 100, as published.
     """
 
-    def __init__(self, metadata: Metadata) -> None:
-        self.inner = InstanceEvaluator(metadata.as_entities(), kinds=("instance", "boundary"))
+    def __init__(self, metadata: Metadata, *, max_dets: int | None = None) -> None:
+        self.inner = InstanceEvaluator(
+            metadata.as_entities(), kinds=("instance", "boundary"), max_dets=max_dets
+        )
         self.parts: list[Part] = self.inner.parts  # one an image
 
     def update(self, result: Result, record: Record) -> None:

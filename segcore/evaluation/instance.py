@@ -71,6 +71,7 @@ class InstanceEvaluator:
         Where classes have frequencies there are APr, APc, APf in place of a thousand classes.
         Numbers of boundaries begin with "boundary ".
         """
+        self._warn_of_crowded_images()
         measure = self._measure()
         metrics: dict[str, float] = {}
         if self.lvis or "instance" in self.kinds:
@@ -79,6 +80,16 @@ class InstanceEvaluator:
         if "boundary" in self.kinds:
             metrics |= self._named(measure("boundary"), "boundary ", {})
         return metrics
+
+    def _warn_of_crowded_images(self) -> None:
+        """Where the truth has more than can be counted: no network gets them all."""
+        crowded = sum(part.most_of_a_class() > self.max_dets for part in self.parts)
+        if crowded and not self.lvis:
+            logger.warning(
+                "%s: %d of %d images have more than %d objects of a class; AP counts only so many"
+                " predictions: TEST.AP_DETECTIONS (`segcore measure --detections`) raises that",
+                self.metadata.name, crowded, len(self.parts), self.max_dets,
+            )  # fmt: skip
 
     def _measure(self) -> Callable[[str], Tables]:
         """From "bbox", "segm" or "boundary" to its tables."""

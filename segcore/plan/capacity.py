@@ -13,6 +13,7 @@ from segcore.plan.decision import Decision, rounded, rounded_up
 from segcore.plan.facts import DataFacts
 
 ROOM = 1.1  # times the objects of a crowded image: others may have more
+COUNTED = 100  # predictions of an image and class: what AP counts by COCO's rule
 STEP = 50  # queries and detections are rounded up to
 MOST_CLASS_QUERIES = 128
 PROPOSALS = 4  # for each object of a crowded image
@@ -44,6 +45,9 @@ def capacity(
     why = f"99 of 100 images have at most {crowded:.0f} objects (median {data.objects(50):.0f})"
     detections = max(base["TEST.DETECTIONS_PER_IMAGE"], number)
     decisions = [Decision("TEST.DETECTIONS_PER_IMAGE", detections, f"{why}; a tenth more as room")]
+    if detections > COUNTED:
+        why_all = f"all of them count; COCO's AP is of the {COUNTED} surest of an image and class"
+        decisions.append(Decision("TEST.AP_DETECTIONS", detections, why_all))
     if network != TWO_STAGE:
         queries = max(base["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"], number)
         key = "MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"

@@ -38,7 +38,9 @@ def perfect(name: str, catalog: Path) -> list[dict]:
     return rows
 
 
-def measured(tmp_path: Path, rows: list[dict], catalog: Path, *evaluators: str) -> dict:
+def measured(
+    tmp_path: Path, rows: list[dict], catalog: Path, *evaluators: str, detections: int = 0
+) -> dict:
     path, output = tmp_path / "results.json", tmp_path / "metrics.json"
     path.write_text(json.dumps(rows))
     status = measure.main(
@@ -47,6 +49,7 @@ def measured(tmp_path: Path, rows: list[dict], catalog: Path, *evaluators: str) 
         evaluators=evaluators,
         catalogs=[catalog],
         output=output,
+        detections=detections,
     )
     assert status == 0
     return json.loads(output.read_text())
@@ -58,6 +61,7 @@ def test_coco_results(tiny, tmp_path, capsys):
     results = measured(tmp_path, rows, catalog)
     assert results["AP"] == results["boundary AP"] == pytest.approx(100)
     assert "tiny_instances" in capsys.readouterr().out
+    assert {"AR100", "boundary AR100"} <= results.keys()
     # an image without predictions has missed all of its objects
     first = rows[0]["image_id"]
     some = measured(tmp_path, [r for r in rows if r["image_id"] != first], catalog, "contour")
@@ -68,6 +72,12 @@ def test_coco_results(tiny, tmp_path, capsys):
         "contour F5px": 100,
         "contour found": pytest.approx(100 * (1 - objects / len(rows))),
     }
+
+
+def test_the_number_of_predictions_that_count_can_be_said(tiny, tmp_path):
+    _, catalog = tiny
+    rows = perfect("tiny_instances", catalog)
+    assert measured(tmp_path, rows, catalog, detections=300)["AR300"] == pytest.approx(100)
 
 
 def test_boxes_are_those_of_the_file_if_it_has_any(tiny, tmp_path):

@@ -15,6 +15,7 @@ from segcore.data.catalog import Catalog
 from segcore.errors import ConfigError, DataError
 from segcore.evaluation.cityscapes import CityscapesEvaluator
 from segcore.evaluation.contour import ContourEvaluator
+from segcore.evaluation.entity import EntityEvaluator
 from segcore.evaluation.instance import InstanceEvaluator
 from segcore.labels import semantic_map
 
@@ -135,3 +136,17 @@ def test_lvis_takes_the_place_of_coco(task, catalog):
     assert (made.lvis, made.max_dets) == (True, 300)
     with pytest.raises(DataError, match=r"coco_2017_val: .* `instance` and `lvis`.*one of them"):
         evaluators_of(task, catalog, "coco_2017_val", "lvis", "instance")
+
+
+def test_the_predictions_that_count_are_a_setting_of_ap_alone(task, catalog):
+    metadata = replace(catalog.metadata(VAL), evaluators=("instance", "boundary", "contour"))
+    instances, _ = build_evaluators(replace(task, makes=("instance",)), catalog, metadata)
+    more, _ = build_evaluators(replace(task, makes=("instance",)), catalog, metadata, max_dets=250)
+    assert isinstance(instances, InstanceEvaluator)
+    assert isinstance(more, InstanceEvaluator)
+    assert (instances.max_dets, more.max_dets) == (100, 250)
+    entities, *_ = build_evaluators(
+        replace(task, makes=("entity",)), catalog, metadata, max_dets=250
+    )
+    assert isinstance(entities, EntityEvaluator)
+    assert entities.inner.max_dets == 250

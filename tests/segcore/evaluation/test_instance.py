@@ -217,6 +217,17 @@ def test_only_the_best_count_when_there_are_too_many():
     assert "AR1" in score([a], [a], [0.9], max_dets=1)
 
 
+def test_images_with_more_objects_than_count_are_warned_of(caplog):
+    a, b = block(range(10)), block(range(20, 30))
+    score([a, b], [a, b], [0.9, 0.8], max_dets=1)
+    assert "one: 1 of 1 images have more than 1 objects of a class" in caplog.text
+    assert "TEST.AP_DETECTIONS" in caplog.text
+    caplog.clear()
+    assert score([a, b], [a, b], [0.9, 0.8], max_dets=2)["AR2"] == pytest.approx(100)
+    score([a, b], [a, b], [0.9, 0.8], crowd=[1], max_dets=1)
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("tables", [coco_ap.coco_tables, coco_oracle.coco_tables])
 @pytest.mark.parametrize(("kind", "name"), [("instance", "AP"), ("boundary", "boundary AP")])
 def test_nothing(tables, kind, name, monkeypatch):

@@ -81,6 +81,7 @@ def test_queries_and_detections_follow_the_objects(objects, expected):
     found = values(capacity(data, "panoptic", QUERIES, BASE, 320))
     assert found["MODEL.MASK_FORMER.NUM_OBJECT_QUERIES"] == expected
     assert found["TEST.DETECTIONS_PER_IMAGE"] == expected
+    assert found.get("TEST.AP_DETECTIONS", 100) == expected  # COCO's number where that will do
 
 
 def test_thousand_objects_have_proposals_within_bounds():
