@@ -41,7 +41,7 @@ def read(source: Source, metadata: Metadata) -> Iterator[Record]:
         for image, (name, size) in content.images.items():
             yield Record(image, size, (Frame(file_of(name)),))
         return
-    pngs = folder_of(source.more.get("panoptic", path.with_suffix("")), "folder of panoptic PNGs")
+    pngs = folder_of(source.more.get("panoptic", _pngs_beside(path)), "folder of panoptic PNGs")
     png_of = ImageFiles(pngs, path)
     labels, known = source.more.get("semantic"), class_of(metadata)
     for image, (name, size) in content.images.items():
@@ -132,9 +132,15 @@ def panoptic_segments(
     return tuple(segments)
 
 
+def _pngs_beside(path: Path) -> Path:
+    """`X_panoptic` or `panoptic_X` beside X.json, where X has the images; else X, as COCO has it."""
+    beside = (path.with_name(name) for name in (f"{path.stem}_panoptic", f"panoptic_{path.stem}"))
+    return next((folder for folder in beside if folder.is_dir()), path.with_suffix(""))
+
+
 def _images_beside(path: Path) -> Path:
     """Not the folder of PNGs, which may have the names of the images."""
-    folders = [folder for folder in image_folders(path) if folder != path.with_suffix("")]
+    folders = [folder for folder in image_folders(path) if folder != _pngs_beside(path)]
     return first_with([head_of(path).image or ""], folders, path)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from loading import load
@@ -153,3 +155,16 @@ def test_readers_that_are_none_raise(tmp_path, reader, message):
     (tmp_path / "mine.yaml").write_text(f"reader: {reader}\n{names}\n")
     with pytest.raises(DataError, match=rf"^mine: .*{message}"):
         Catalog(tmp_path, [tmp_path / "mine.yaml"]).metadata("mine")
+
+
+@pytest.mark.parametrize("pngs", ["train_panoptic", "panoptic_train", "train"])
+def test_pngs_of_a_panoptic_file_are_beside_it_where_its_name_is_that_of_the_images(
+    tiny, tmp_path, pngs
+):
+    images = tmp_path / ("images" if pngs == "train" else "train")
+    shutil.copytree(tiny / "images", images)
+    shutil.copytree(tiny / "panoptic", tmp_path / pngs)
+    (tmp_path / "train.json").write_text((tiny / "panoptic.json").read_text())
+    _, records = load(str(tmp_path / "train.json"))
+    assert {record.frames[0].file.parent for record in records} == {images}
+    assert {record.frames[0].panoptic.parent for record in records} == {tmp_path / pngs}
