@@ -133,7 +133,7 @@ def panoptic_segments(
 
 
 def _pngs_beside(path: Path) -> Path:
-    """`X_panoptic` or `panoptic_X` beside X.json, where X has the images; else X, as COCO has it."""
+    """`X_panoptic` or `panoptic_X` beside X.json, where images have X; else X, as in COCO."""
     beside = (path.with_name(name) for name in (f"{path.stem}_panoptic", f"panoptic_{path.stem}"))
     return next((folder for folder in beside if folder.is_dir()), path.with_suffix(""))
 
