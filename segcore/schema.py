@@ -256,8 +256,9 @@ class Test:
     # fp32 as published; bf16, fp16 (GPU only), or "" for the best mixed one
     PRECISION: str = one_of("fp32", "bf16", "fp16", "")
     PREPARE: bool = True  # on a CPU: pack weights before the first image
-    # of a prepared model in fp32: 3x3 convolutions by Winograd's algorithm, faster and less exact
-    WINOGRAD: bool = False
+    # of a prepared model in fp32, with ops/: 3x3 convolutions by Winograd's algorithm, faster, with
+    # several times the rounding error
+    WINOGRAD: bool = True
     # a page of where the model fails: auto, after the last evaluation of a training, of data sets
     # that are not in the shipped catalogue; always, after each evaluation; never
     REPORT: str = one_of("auto", "always", "never")

@@ -8,6 +8,7 @@ import torch
 from segcore.nn.backbones import FrozenBatchNorm2d
 from segcore.nn.packed import missing_operator
 from segcore.nn.prepared import prepare
+from segcore.nn.winograd import use_winograd
 
 needs_onednn = pytest.mark.skipif(bool(missing_operator()), reason=f"no {missing_operator()}")
 
@@ -25,9 +26,11 @@ def randomised(model):
 
 
 def both(model, own, kind=torch.float32):
-    """The plain model and a prepared copy."""
+    """The plain model and a prepared copy; in float32 by Winograd's algorithm, where it is."""
     plain = randomised(model)
-    return plain, prepare(copy.deepcopy(plain), kind, own)
+    prepared = prepare(copy.deepcopy(plain), kind, own)
+    use_winograd(prepared)
+    return plain, prepared
 
 
 def assert_alike(mine, wanted, bound=1e-5):

@@ -26,7 +26,7 @@ from segcore.export.read import is_exported, read_exported
 from segcore.import_path import import_from
 from segcore.nn.packed import missing_operator
 from segcore.nn.prepared import prepare
-from segcore.nn.winograd import use_winograd
+from segcore.nn.winograd import has_winograd, use_winograd
 from segcore.structures import Metadata
 
 COMPILED = ("backbone", "pixel_decoder", "decoder")  # a graph each; the rest stays as it is
@@ -98,19 +98,15 @@ def load_for_inference(
     task = load_task(cfg, checkpoint, device=device)
     device = device or choose_device(cfg.MODEL.DEVICE)
     wanted = cfg.TEST.PREPARE and device.type == "cpu" and not cfg.MODEL.COMPILE
-    task = prepared(task) if wanted else task
-    if cfg.TEST.WINOGRAD and not use_winograd(task.model):
-        logger.warning(
-            "TEST.WINOGRAD replaces nothing; it needs a CPU, TEST.PREPARE, fp32, pip install ./ops"
-        )
-    return task
+    return prepared(task, winograd=cfg.TEST.WINOGRAD) if wanted else task
 
 
-def prepared(task: Task, lacking: str | None = None) -> Task:
+def prepared(task: Task, lacking: str | None = None, *, winograd: bool = True) -> Task:
     """The task with its model prepared for inference on a CPU; the model is changed in place.
 
     Args:
         lacking: what PyTorch lacks for it, "" nothing; None: looked up.
+        winograd: in float32, 3x3 convolutions by Winograd's algorithm.
     """
     if task.prepared is None:
         return task
@@ -118,6 +114,10 @@ def prepared(task: Task, lacking: str | None = None) -> Task:
         logger.warning("inference with plain layers, slower: this PyTorch has no %s", lacking)
         return task
     ready = replace(task, model=prepare(task.model, task.precision, task.prepared))
+    if winograd and task.precision == torch.float32:
+        if not has_winograd():
+            logger.warning("3x3 convolutions are direct ones, slower: pip install ./ops")
+        use_winograd(ready.model)
     return_freed_memory()  # where the plain weights were is not what large maps fit into
     return ready
 

@@ -15,6 +15,7 @@ from segcore.nn import ms_deform_attn  # its compiled kernels come with this one
 from segcore.nn.packed import PackedConv
 
 VECTOR = 16  # channels come in multiples of it
+PACKED = 64  # outputs at a time, so that no second copy in float64 is held
 WEIGHTS = (  # G of the paper
     (1 / 4, 0, 0),
     (-1 / 6, -1 / 6, -1 / 6),
@@ -33,8 +34,11 @@ def has_winograd() -> bool:
 def pack_winograd(weight: Tensor) -> Tensor:
     """(D, C, 3, 3) -> (36, C, D), as `winograd_conv` wants it."""
     sides = torch.tensor(WEIGHTS, dtype=torch.float64)
-    packed = sides @ weight.detach().double() @ sides.T  # (D, C, 6, 6)
-    return packed.flatten(2).permute(2, 1, 0).float().contiguous()
+    packed = torch.empty(36, weight.shape[1], weight.shape[0])
+    for part, to in zip(weight.detach().split(PACKED), packed.split(PACKED, dim=2), strict=True):
+        both = sides @ part.double() @ sides.T  # (PACKED, C, 6, 6)
+        to.copy_(both.flatten(2).permute(2, 1, 0))
+    return packed
 
 
 def winograd_conv(

@@ -19,6 +19,7 @@ from segcore.data.catalog import Catalog
 from segcore.masks import area
 from segcore.nn.prepared import prepare
 from segcore.nn.resize import Upsampler
+from segcore.nn.winograd import has_winograd, use_winograd
 from segcore.structures import Batch, Frame, Record, Sample, Targets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,10 +58,13 @@ def coco_outputs(aux=True):
 
 
 @needs_onednn
-def test_r50_prepared_for_a_cpu_predicts_the_same():
+@pytest.mark.parametrize("winograd", [True, False])
+def test_r50_prepared_for_a_cpu_predicts_the_same(winograd):
     """On a copy: the other tests take the plain model."""
     task, batch = task_of(COCO), batch_of()
     model = prepare(copy.deepcopy(task.model).eval(), torch.float32, PREPARED)
+    if winograd:
+        assert use_winograd(model) == (14 if has_winograd() else 0)
     with torch.inference_mode():
         check_r50(model(batch.images, batch.sizes))
 

@@ -81,17 +81,31 @@ def test_only_what_looks_at_images_on_a_cpu_is_prepared(cfg, checkpoint):
 
 @needs_onednn
 @pytest.mark.skipif(not has_winograd(), reason="ops/ is not built, or older")
-def test_winograd_is_asked_for_and_warns_where_it_replaces_nothing(cfg, checkpoint, caplog):
-    fast = replace(cfg, TEST=replace(cfg.TEST, WINOGRAD=True))
+@pytest.mark.parametrize(
+    ("wanted", "changes"),
+    [
+        (True, {}),
+        (False, {"WINOGRAD": False}),
+        (False, {"PREPARE": False}),
+        (False, {"PRECISION": "bf16"}),
+    ],
+)
+def test_winograd_is_for_prepared_models_in_fp32_and_can_be_left_out(
+    cfg, checkpoint, caplog, wanted, changes
+):
+    model = load_for_inference(replace(cfg, TEST=replace(cfg.TEST, **changes)), checkpoint).model
+    assert any(isinstance(m, WinogradConv) for m in model.modules()) == wanted
+    assert "Winograd" not in caplog.text
 
-    def replaced(cfg):
-        model = load_for_inference(cfg, checkpoint).model
-        return any(isinstance(m, WinogradConv) for m in model.modules())
 
-    assert replaced(fast) and not replaced(cfg)
-    assert "replaces nothing" not in caplog.text
-    assert not replaced(replace(fast, TEST=replace(fast.TEST, PREPARE=False)))
-    assert "TEST.WINOGRAD replaces nothing" in caplog.text
+@needs_onednn
+def test_no_compiled_kernels_warn_and_keep_the_convolutions(cfg, checkpoint, caplog, monkeypatch):
+    monkeypatch.setattr("segcore.nn.ms_deform_attn.compiled", None)
+    model = load_for_inference(cfg, checkpoint).model
+    assert not any(isinstance(m, WinogradConv) for m in model.modules())
+    assert [r.message for r in caplog.records] == [
+        "3x3 convolutions are direct ones, slower: pip install ./ops"
+    ]
 
 
 def test_a_pytorch_without_the_operators_warns_and_keeps_the_model(cfg, checkpoint, caplog):

@@ -42,7 +42,7 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-constexpr int64_t kHeld = int64_t{1} << 23;  // numbers of each of the two sides of the products
+constexpr int64_t kHeld = int64_t{1} << 21;  // numbers on each side of the products at a time: in a cache
 
 struct Kernels {
   decltype(&plain::winograd_input) input;
@@ -60,11 +60,18 @@ Kernels find_kernels() {
   return {plain::winograd_input, plain::winograd_output};
 }
 
-Tensor multiply(const Tensor& a, const Tensor& b) {
-  std::array<StableIValue, 2> stack{torch::stable::detail::from(a), torch::stable::detail::from(b)};
+// The first numbers of a buffer as (36, count, channels).
+Tensor matrices(Tensor& buffer, int64_t count, int64_t channels) {
+  return torch::stable::view(torch::stable::narrow(buffer, 0, 0, 36 * count * channels),
+                             {36, count, channels});
+}
+
+void multiply(const Tensor& a, const Tensor& b, const Tensor& out) {
+  std::array<StableIValue, 3> stack{torch::stable::detail::from(a), torch::stable::detail::from(b),
+                                    torch::stable::detail::from(out)};
   STABLE_TORCH_ERROR_CODE_CHECK(
-      torch_call_dispatcher("aten::bmm", "", stack.data(), TORCH_ABI_VERSION));
-  return torch::stable::detail::to<Tensor>(stack[0]);
+      torch_call_dispatcher("aten::bmm", "out", stack.data(), TORCH_ABI_VERSION));
+  torch::stable::detail::to<Tensor>(stack[0]);  // owns what came back
 }
 
 const float* data(const std::optional<Tensor>& tensor) {
@@ -97,18 +104,19 @@ Tensor winograd_conv(const Tensor& x, const Tensor& weight, const std::optional<
   const Kernels kernels = find_kernels();
   Tensor y = torch::stable::new_empty(x, {maps.images, maps.height, maps.width, maps.outputs});
   const int64_t tiles = maps.images * maps.down() * maps.across();
-  const int64_t most = std::max(kHeld / (36 * std::max(maps.inputs, maps.outputs)), int64_t{1});
-  const int64_t parts = (tiles + most - 1) / most;
-  for (int64_t part = 0; part < parts; ++part) {
-    const int64_t first = tiles * part / parts, last = tiles * (part + 1) / parts;
-    const int64_t count = last - first;
-    Tensor held = torch::stable::new_empty(x, {36, count, maps.inputs});
-    float* to = static_cast<float*>(held.mutable_data_ptr());
+  // an odd number of rows: matrices a power of two apart would share few places of a cache
+  const int64_t most =
+      std::min(tiles, kHeld / (36 * std::max(maps.inputs, maps.outputs))) | int64_t{1};
+  Tensor inputs = torch::stable::new_empty(x, {36 * most * maps.inputs});
+  Tensor outputs = torch::stable::new_empty(x, {36 * most * maps.outputs});
+  for (int64_t first = 0; first < tiles; first += most) {
+    const int64_t last = std::min(first + most, tiles), count = last - first;
+    float* to = static_cast<float*>(inputs.mutable_data_ptr());
     torch::stable::parallel_for(first, last, 16, [&](int64_t begin, int64_t end) {
       kernels.input(maps, static_cast<const float*>(x.const_data_ptr()), begin, end, first, count, to);
     });
-    const Tensor products = multiply(held, weight);
-    const float* from = static_cast<const float*>(products.const_data_ptr());
+    multiply(matrices(inputs, count, maps.inputs), weight, matrices(outputs, count, maps.outputs));
+    const float* from = static_cast<const float*>(outputs.const_data_ptr());
     torch::stable::parallel_for(first, last, 16, [&](int64_t begin, int64_t end) {
       kernels.output(maps, from, begin, end, first, count, data(bias), data(added), relu,
                      static_cast<float*>(y.mutable_data_ptr()));
