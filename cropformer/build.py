@@ -27,6 +27,7 @@ from mask2former.build import (
     duplicates_of,
     former_of,
 )
+from mask2former.cpu_training import TRAINED
 from mask2former.criterion import Criterion
 from mask2former.prepared import PREPARED
 from segcore.build.backbone import build_backbone
@@ -115,6 +116,7 @@ def build_crops(cfg: Config, metadata: Metadata) -> Task:
         query_rows=QUERY_ROWS,
         rates=backbone_rate(cfg),
         prepared=PREPARED | {CropFormer: prepare_cropformer},
+        trained=TRAINED,
     )
 
 

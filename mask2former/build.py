@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mask2former.cpu_training import TRAINED
 from mask2former.criterion import Criterion
 from mask2former.decoder import MaskedDecoder
 from mask2former.distinct import SAME, Duplicates
@@ -92,6 +93,7 @@ def build(cfg: Config, metadata: Metadata) -> Task:
         rates=backbone_rate(cfg),
         average=postprocess.averaged if makes == ("semantic",) else None,
         prepared=PREPARED,
+        trained=TRAINED,
         graph_results=_graph_results(postprocess),
     )
 

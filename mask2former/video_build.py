@@ -10,6 +10,7 @@ from mask2former.build import (
     class_count,
     duplicates_of,
 )
+from mask2former.cpu_training import TRAINED
 from mask2former.postprocess import PostProcess
 from mask2former.prepared import PREPARED
 from mask2former.schema import VideoInput, VideoTest
@@ -67,6 +68,7 @@ def build_video(cfg: Config, metadata: Metadata) -> Task:
         rates=backbone_rate(cfg),
         clips=True,
         prepared=PREPARED,
+        trained=TRAINED,
     )
 
 

@@ -66,6 +66,7 @@ def build_hosted(cfg: Config, metadata: Metadata) -> Task:
         class_rows=(*host.class_rows, *(ClassRows(name=name, background=None) for name in rows)),
         query_rows=host.query_rows,
         prepared=None if host.prepared is None else {**host.prepared, **PREPARED},
+        trained=host.trained,
         training_only=tuple(f"mask_head.{name}" for name in (*part.training_only, *part.coarse)),
     )
 

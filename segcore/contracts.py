@@ -6,7 +6,7 @@ Legend of one-letter names: B samples, T views, H W input pixels, h w feature ce
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -185,6 +185,8 @@ class Task:
             results hold tracks.
         prepared: by the class of a module, what takes its place for inference on a CPU, as
             `segcore.nn.prepared` says; None: the model has parts that nobody knows, and stays.
+        trained: by the class of a module, the class that it has instead while it is trained on a
+            CPU, as `segcore.nn.cpu_training` says, besides those of layers that models share.
     """
 
     model: nn.Module  # a SegmentationModel
@@ -206,6 +208,7 @@ class Task:
     no_graph: str = ""
     clips: bool = False
     prepared: Mapping[type[nn.Module], Callable[[Any, torch.dtype], nn.Module]] | None = None
+    trained: Mapping[type[nn.Module], type[nn.Module]] = field(default_factory=dict)
 
     def infer(self, batch: Batch, device: torch.device, aux: bool = False) -> Outputs:
         """What the model says of a batch, without gradients.

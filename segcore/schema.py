@@ -216,6 +216,7 @@ class Solver:
     AMP: Amp = field(default_factory=Amp)
     EMA: Ema = field(default_factory=Ema)
     EARLY_STOPPING: EarlyStopping = field(default_factory=EarlyStopping)
+    PREPARE: bool = True  # on a CPU: the same layers by faster routes, not bit for bit
 
 
 @dataclass

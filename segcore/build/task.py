@@ -24,6 +24,7 @@ from segcore.export.as_model import ExportedModel
 from segcore.export.facts import metadata_of
 from segcore.export.read import is_exported, read_exported
 from segcore.import_path import import_from
+from segcore.nn.cpu_training import train_on_cpu
 from segcore.nn.packed import missing_operator
 from segcore.nn.prepared import prepare
 from segcore.nn.winograd import has_winograd, use_winograd
@@ -49,6 +50,21 @@ def build_task(cfg: Config, metadata: Metadata | None = None) -> Task:
         compile_parts(task.model, COMPILED)
     precision = choose_precision(cfg.TEST.PRECISION, cfg.MODEL.DEVICE, "TEST.PRECISION")
     return replace(task, precision=DTYPES[precision])
+
+
+def build_for_training(cfg: Config, metadata: Metadata | None = None) -> Task:
+    """`build_task`, on a CPU with layers that learn the same in less time (SOLVER.PREPARE).
+
+    Args: as of `build_task`.
+    """
+    task = build_task(cfg, metadata)
+    on_cpu = choose_device(cfg.MODEL.DEVICE).type == "cpu"
+    if cfg.SOLVER.PREPARE and on_cpu and not cfg.MODEL.COMPILE:
+        if lacking := missing_operator():
+            logger.warning("training with plain layers, slower: this PyTorch has no %s", lacking)
+        else:
+            train_on_cpu(task.model, task.trained)
+    return task
 
 
 def load_task(

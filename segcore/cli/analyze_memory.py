@@ -21,7 +21,7 @@ from rich.table import Table
 
 from segcore.build import data, solver
 from segcore.build.evaluators import build_windowed
-from segcore.build.task import build_task
+from segcore.build.task import build_for_training, build_task
 from segcore.cli.worst_images import Images, drawn_batch, worst_tests, worst_train
 from segcore.config import Config, load_config
 from segcore.contracts import Task
@@ -106,7 +106,7 @@ def main(
 def worst_parts(cfg: Config, num_gpus: int) -> list[tuple[str, Images]]:
     """What is run: a step on the worst training batch, inferences on the worst test images."""
     catalog = data.catalog(cfg)
-    task = build_task(cfg, data.train_metadata(cfg, catalog))
+    task = build_for_training(cfg, data.train_metadata(cfg, catalog))
     if "patch" in task.makes:
         raise ConfigError(
             f"{cfg.MODEL.META_ARCHITECTURE} sees patches of one size, whatever the images are:"

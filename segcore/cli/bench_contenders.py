@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from mask2former.build import former_of, head_of
 from segcore.build.data import catalog, train_metadata
 from segcore.build.solver import build_optimizer
-from segcore.build.task import build_task, load_task
+from segcore.build.task import build_for_training, load_task
 from segcore.cli.bench_job import CONFIG, FILES, Job, device, exported_file
 from segcore.cli.bench_names import RESNETS, is_swin
 from segcore.cli.export import export
@@ -187,7 +187,7 @@ def our_step(
 ) -> Callable[[], object]:
     keep_freed_memory()  # as `segcore train` does
     cfg = job.cfg("MODEL.COMPILE", str("compiled" in who))
-    task = seeded(lambda: build_task(cfg, train_metadata(cfg, catalog(cfg))))
+    task = seeded(lambda: build_for_training(cfg, train_metadata(cfg, catalog(cfg))))
     model = task.model.train().to(device())
     optimizer, _ = build_optimizer(cfg, task)
     views = 1 + getattr(task.views, "num_train", 0)  # CropFormer looks at crops besides

@@ -15,7 +15,7 @@ from statistics import median
 import torch
 
 from segcore.build import data, solver
-from segcore.build.task import build_task
+from segcore.build.task import build_for_training
 from segcore.config import Config, load_config
 from segcore.contracts import Task
 from segcore.data.catalog import Catalog
@@ -58,7 +58,7 @@ def _measure(
     logging.disable(logging.WARNING)  # the training itself says it again
     cfg = load_config(config_file, opts)
     catalog = data.catalog(cfg)
-    task = build_task(cfg, data.train_metadata(cfg, catalog))
+    task = build_for_training(cfg, data.train_metadata(cfg, catalog))
     steps: dict[str, float] = {}
     for name in precisions:
         fabric = launch(device=cfg.MODEL.DEVICE, precision=name)

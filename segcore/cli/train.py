@@ -13,7 +13,7 @@ from typing import Any
 from segcore.build import data, evaluators, solver
 from segcore.build.best import build_best
 from segcore.build.report import reported
-from segcore.build.task import build_task
+from segcore.build.task import build_for_training
 from segcore.cli.evaluate import evaluate_all
 from segcore.cli.launched import alone_in_output, launched
 from segcore.cli.overfit import log_verdict, overfit_words
@@ -65,7 +65,7 @@ def train(
     """`main`, once the ranks are launched."""
     catalog = data.catalog(cfg, overfit)
     trained = data.train_metadata(cfg, catalog)
-    task = build_task(cfg, trained)
+    task = build_for_training(cfg, trained)
     evaluators.check_test_sets(cfg, task, catalog)
     run = build_run(cfg, task, trained, fabric)
     stored = run.resume() if resume else None

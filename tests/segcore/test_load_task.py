@@ -8,9 +8,11 @@ from prepared_models import needs_onednn
 from tiny_model import metadata_of, model_of
 
 from mask2former.weights import to_official
-from segcore.build.task import load_for_inference, load_task, prepared
+from segcore.build import task as task_module
+from segcore.build.task import build_for_training, load_for_inference, load_task, prepared
 from segcore.config import load_config
 from segcore.errors import ConfigError, WeightsError
+from segcore.nn.cpu_training import Linear
 from segcore.nn.packed import PackedLinear
 from segcore.nn.winograd import WinogradConv, has_winograd
 
@@ -118,3 +120,19 @@ def test_a_pytorch_without_the_operators_warns_and_keeps_the_model(cfg, checkpoi
 def test_an_architecture_that_says_nothing_of_it_keeps_its_model(cfg, checkpoint):
     task = replace(load_task(cfg, checkpoint), prepared=None)
     assert prepared(task, lacking="") is task and not packed(task)
+
+
+@needs_onednn
+@pytest.mark.parametrize(("opts", "fast"), [([], True), (["SOLVER.PREPARE", "false"], False)])
+def test_a_model_to_be_trained_on_a_cpu_has_layers_of_its_own(root, opts, fast):
+    cfg = load_config(root / "configs/tiny/panoptic_tiny.yaml", [*NO_DATA, *opts])
+    model = build_for_training(cfg, metadata_of(root, FIVE)).model
+    assert any(type(module) is Linear for module in model.modules()) is fast
+
+
+@needs_onednn
+def test_models_for_a_gpu_or_to_be_compiled_train_plain_layers(cfg, root, monkeypatch):
+    for model, device in ((replace(cfg.MODEL, COMPILE=True), "cpu"), (cfg.MODEL, "cuda")):
+        monkeypatch.setattr(task_module, "choose_device", lambda name, d=device: torch.device(d))
+        made = build_for_training(replace(cfg, MODEL=model), metadata_of(root, FIVE)).model
+        assert not any(isinstance(module, Linear) for module in made.modules())

@@ -1,0 +1,161 @@
+"""A model's layers trained on a CPU: classes that compute the same by faster routes.
+
+A module only changes its class; parameters, their names and the results stay. PyTorch multiplies
+float32 matrices by another library than oneDNN, which is faster for these shapes, and takes
+gradients of all rows where few are not zero.
+
+Legend of one-letter names: N images, Q queries, C D channels, S tokens or cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from segcore.nn.layers import Attention
+
+ops: Any = torch.ops.mkldnn
+
+
+def train_on_cpu(model: nn.Module, own: Mapping[type[nn.Module], type[nn.Module]]) -> None:
+    """Give a model's modules their classes for training on a CPU, in place.
+
+    Args:
+        own: by its plain class, an architecture's own ones, besides those that models share.
+    """
+    classes = SHARED | dict(own)
+    for module in model.modules():
+        module.__class__ = classes.get(type(module), type(module))
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
+    """x (..., C) and weight (D, C), of any strides -> (..., D), by oneDNN; without gradients.
+
+    Args:
+        then: "none" or "relu".
+    """
+    return ops._linear_pointwise(x, weight, bias, then, [], "none")
+
+
+class _LinearProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return product(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        to_input, learns, shifts = ctx.needs_input_grad
+        rows = grad.flatten(0, -2)  # (S, D)
+        return (
+            product(grad, weight.mT) if to_input else None,
+            rows.mT @ x.flatten(0, -2) if learns else None,
+            rows.sum(0) if shifts else None,
+        )
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """torch's `linear`, in float32 through oneDNN; mixed precision goes there by itself."""
+    if x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
+        return _LinearProduct.apply(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+class Linear(nn.Linear):
+    """By `linear`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., C) -> (..., D)."""
+        return linear(input, self.weight, self.bias)
+
+
+class _Attention(Attention):
+    """Its projections by `linear`."""
+
+    def _project(self, *inputs: Tensor) -> list[Tensor]:
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        return [linear(*x) for x in zip(inputs, weights, biases, strict=True)]
+
+
+def _weight_gradients(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of a linear layer's weight and bias: grad (..., D), x (..., C) -> (D, C), (D,)."""
+    rows = grad.flatten(0, -2)  # (S, D)
+    return rows.mT @ x.flatten(0, -2), rows.sum(0)
+
+
+class _FeedForward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *layers: Tensor) -> Tensor:
+        weight1, bias1, weight2, bias2 = layers
+        hidden = product(x, weight1, bias1, "relu")
+        ctx.save_for_backward(x, weight1, hidden, weight2)
+        return product(hidden, weight2, bias2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        x, weight1, hidden, weight2 = ctx.saved_tensors
+        second = _weight_gradients(grad, hidden)
+        inner = torch.ops.aten.threshold_backward(product(grad, weight2.mT), hidden, 0)
+        return product(inner, weight1.mT), *_weight_gradients(inner, x), *second
+
+
+def feed_forward(x: Tensor, first: nn.Linear, second: nn.Linear) -> Tensor:
+    """Two linear layers with ReLU between them: (..., C) -> (..., C)."""
+    mixed = torch.is_autocast_enabled("cpu")
+    kind = torch.get_autocast_dtype("cpu") if mixed else x.dtype
+    parts = (x, first.weight, first.bias, second.weight, second.bias)
+    return _FeedForward.apply(*(part.to(kind) for part in parts))
+
+
+class _MaskProducts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, *embeddings: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(features, *embeddings)
+        return tuple(
+            _stacked([product(*pair) for pair in zip(each, features.mT, strict=True)])
+            for each in embeddings
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        features, *embeddings = ctx.saved_tensors
+        to_embeddings = [torch.zeros_like(each) for each in embeddings]
+        to_features = []  # (S, D) an image
+        for n, cells in enumerate(features):
+            rows = [grad[n].any(1).nonzero()[:, 0] for grad in grads]
+            grad = torch.cat([grad[n, row] for grad, row in zip(grads, rows, strict=True)])
+            mine = torch.cat([e[n, row] for e, row in zip(embeddings, rows, strict=True)])
+            to_features.append(grad.mT @ mine)
+            parts = product(grad, cells).split([len(row) for row in rows])
+            for to, row, part in zip(to_embeddings, rows, parts, strict=True):
+                to[n, row] = part
+        return _stacked(to_features).mT, *to_embeddings
+
+
+def _stacked(parts: list[Tensor]) -> Tensor:
+    """Without a copy of a single one."""
+    return parts[0][None] if len(parts) == 1 else torch.stack(parts)
+
+
+def mask_products(features: Tensor, embeddings: list[Tensor]) -> tuple[Tensor, ...]:
+    """Products of every layer's queries with the cells, for losses that look at a few queries.
+
+    Args:
+        features: (N, D, S), best with a cell's channels side by side.
+        embeddings: of each layer (N, Q, D).
+
+    Returns: of each layer (N, Q, S). Backward looks for the queries with gradients.
+    """
+    return _MaskProducts.apply(features, *embeddings)
+
+
+SHARED: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: Linear, Attention: _Attention}

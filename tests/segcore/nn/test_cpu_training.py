@@ -1,0 +1,105 @@
+"""Layers trained on a CPU: results and gradients of the plain ones."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from segcore.nn.cpu_training import (
+    Linear,
+    feed_forward,
+    linear,
+    mask_products,
+    train_on_cpu,
+)
+from segcore.nn.layers import Attention
+from segcore.nn.packed import missing_operator
+
+pytestmark = pytest.mark.skipif(bool(missing_operator()), reason=f"no {missing_operator()}")
+
+
+def leaves(*shapes):
+    torch.manual_seed(0)
+    return [torch.randn(shape, requires_grad=True) for shape in shapes]
+
+
+def assert_same_gradients(mine, plain, values):
+    """Of a weighted sum of two results of the same leaves."""
+    weights = torch.randn(plain.shape)
+    torch.testing.assert_close(mine, plain)
+    wanted = torch.autograd.grad((plain * weights).sum(), values, retain_graph=True)
+    found = torch.autograd.grad((mine * weights).sum(), values)
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [(0,), (1,), (2, 50)])
+def test_linear_equals_torchs(rows):
+    x, weight, bias = leaves((*rows, 20), (7, 20), (7,))
+    assert_same_gradients(linear(x, weight, bias), F.linear(x, weight, bias), (x, weight, bias))
+    assert_same_gradients(linear(x, weight, None), F.linear(x, weight), (x, weight))
+
+
+def test_linear_of_a_part_of_weights_and_inputs_equals_torchs():
+    x, weight, bias = leaves((30, 40), (21, 20), (21,))
+    some = x[:, ::2], weight[7:14], bias[7:14]
+    assert_same_gradients(linear(*some), F.linear(*some), (x, weight, bias))
+
+
+def test_frozen_parts_get_no_gradients():
+    x, weight, bias = leaves((5, 4), (3, 4), (3,))
+    weight.requires_grad_(False)
+    linear(x, weight, bias).sum().backward()
+    assert weight.grad is None and x.grad is not None
+    torch.testing.assert_close(bias.grad, torch.full((3,), 5.0))
+
+
+def test_linear_under_autocast_is_torchs():
+    x, weight, bias = leaves((50, 20), (7, 20), (7,))
+    with torch.autocast("cpu", torch.bfloat16):
+        mine, plain = linear(x, weight, bias), F.linear(x, weight, bias)
+    assert mine.dtype == torch.bfloat16 and torch.equal(mine, plain)
+
+
+def test_feed_forward_equals_two_layers():
+    torch.manual_seed(0)
+    first, second, x = nn.Linear(12, 30), nn.Linear(30, 12), torch.randn(2, 9, 12)
+    values = (x.requires_grad_(), *first.parameters(), *second.parameters())
+    plain = second(F.relu(first(x)))
+    assert_same_gradients(feed_forward(x, first, second), plain, values)
+
+
+def test_feed_forward_in_bf16_is_as_near_to_fp32_as_two_layers():
+    torch.manual_seed(0)
+    first, second = nn.Linear(64, 128), nn.Linear(128, 64)
+    x = torch.randn(200, 64, requires_grad=True)
+    exact = second(F.relu(first(x)))
+    with torch.autocast("cpu", torch.bfloat16):
+        plain, mine = second(F.relu(first(x))), feed_forward(x, first, second)
+    assert mine.dtype == plain.dtype
+    values = (x, *first.parameters(), *second.parameters())
+    wanted, theirs, ours = (
+        torch.autograd.grad(y.float().square().sum(), values) for y in (exact, plain, mine)
+    )
+    for a, b, c in zip(wanted, theirs, ours, strict=True):
+        assert (c - a).norm() < 1.5 * (b - a).norm() + 1e-3 * a.norm()
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_mask_products_have_the_gradients_of_the_rows_that_are_looked_at(images):
+    features, *layers = leaves((images, 8, 40), (images, 6, 8), (images, 6, 8), (images, 6, 8))
+    mine = mask_products(features, layers)
+    assert [x.shape for x in mine] == [(images, 6, 40)] * 3
+    few = torch.zeros(3, images, 6, 1)
+    few[0, 0, 2:4] = few[2, -1, 5] = 1  # of a layer and an image none
+    plain = torch.stack([x @ features for x in layers])
+    assert_same_gradients(torch.stack(mine) * few, plain * few, (features, *layers))
+
+
+def test_attention_equals_the_plain_one():
+    torch.manual_seed(0)
+    plain, x = Attention(16, 4), torch.randn(2, 5, 16, requires_grad=True)
+    wanted = plain(x, x, x)
+    train_on_cpu(plain, {})
+    assert type(plain) is not Attention and type(plain.out_proj) is Linear
+    assert_same_gradients(plain(x, x, x), wanted, (x, *plain.parameters()))
