@@ -113,6 +113,15 @@ class ViewSampler(Protocol):
 
 
 @runtime_checkable
+class StillSampler(ViewSampler, Protocol):
+    """Of one view, the whole image or a window of it, whose objects may go onto another one."""
+
+    def with_segments(self) -> ViewSampler:
+        """The same views with a mask a segment in training, whatever their targets are."""
+        ...
+
+
+@runtime_checkable
 class Evaluator(Protocol):
     """Made anew for every evaluation; knows nothing of ranks."""
 

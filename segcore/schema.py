@@ -103,6 +103,16 @@ class Crop:
 
 
 @dataclass
+class CopyPaste:
+    """INPUT.COPY_PASTE: objects of a second image on the first; of stills."""
+
+    PROBABILITY: float = number(0.0, low=0, high=1)  # share of the images; 0: nothing is drawn
+    OBJECTS: int = number(100, low=1)  # of the second image, at most
+    # objects that show fewer are not pasted, and are dropped once something covers them
+    LEAST_PIXELS: int = number(16, low=1)
+
+
+@dataclass
 class Input:
     DATASET_MAPPER_NAME: str = "mask_former_semantic"
     FORMAT: str = only("RGB")
@@ -121,6 +131,7 @@ class Input:
     MIN_SCALE: float = 0.1
     MAX_SCALE: float = 2.0
     CROP: Crop = field(default_factory=Crop)
+    COPY_PASTE: CopyPaste = field(default_factory=CopyPaste)
     SAMPLING_FRAME_NUM: int = ignored(2)
     SAMPLING_FRAME_RANGE: int = ignored(20)
     SAMPLING_FRAME_SHUFFLE: bool = ignored(False)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from segcore.architectures import KEY, architecture
+from segcore.build.copy_paste import training_views
 from segcore.build.mappers import TARGETS
 from segcore.config import Config
 from segcore.contracts import Task
@@ -168,7 +169,7 @@ def train_batches(
     records = train_records(cfg, task, catalog)
     return train_loader(
         records,
-        task.views,
+        training_views(cfg.INPUT.COPY_PASTE, task, records),
         batch_size=cfg.SOLVER.IMS_PER_BATCH // parts,
         seed=max(cfg.SEED, 0),  # below 0 train_net.py has drawn one
         rank=fabric.global_rank,

@@ -29,6 +29,10 @@ class OneClassViews:
             sample.targets.labels.zero_()
         return sample
 
+    def with_segments(self) -> OneClassViews:
+        """They have a mask a segment."""
+        return self
+
     def test(self, image: np.ndarray, record: Record) -> Sample:
         """As the views make it."""
         return self.views.test(image, record)

@@ -74,12 +74,18 @@ def _turns(cfg: Config) -> list[Transform]:
 
 
 def refuse_turns(cfg: Config) -> None:
-    """ConfigError where a config asks views that are no single stills to turn."""
-    for key in ("VERTICAL_FLIP", "ROTATION"):
-        if value := getattr(cfg.INPUT, key):
+    """ConfigError where a config asks views that are no single stills to turn, or to be pasted."""
+    data = cfg.INPUT
+    values = {
+        "VERTICAL_FLIP": data.VERTICAL_FLIP,
+        "ROTATION": data.ROTATION,
+        "COPY_PASTE.PROBABILITY": data.COPY_PASTE.PROBABILITY,
+    }
+    for key, value in values.items():
+        if value:
             raise ConfigError(
-                f"INPUT.{key} is {value}; {cfg.MODEL.META_ARCHITECTURE} trains on clips or crops of"
-                " an image, which are not turned: expected 0"
+                f"INPUT.{key} is {value}; {cfg.MODEL.META_ARCHITECTURE} trains on clips, crops or"
+                " patches of an image, which are not turned, nor pasted on: expected 0"
             )
 
 

@@ -44,6 +44,7 @@ def overfit_words(
         "INPUT.RANDOM_FLIP": "none",
         "INPUT.VERTICAL_FLIP": 0.0,
         "INPUT.ROTATION": 0.0,
+        "INPUT.COPY_PASTE.PROBABILITY": 0.0,
         "INPUT.COLOR_AUG_SSD": False,
         "INPUT.CROP.ENABLED": False,
         "INPUT.SIZE_DIVISIBILITY": -1,

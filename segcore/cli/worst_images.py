@@ -83,6 +83,8 @@ def worst_train(cfg: Config, task: Task, records: Records, count: int) -> Images
         most = [len(task.metadata.classes)] * count
     else:
         most = sorted(map(_objects, records), reverse=True)
+        if (paste := cfg.INPUT.COPY_PASTE).PROBABILITY:
+            most = [number + min(most[0], paste.OBJECTS) for number in most]
     chosen = [worst[i % len(worst)] for i in range(count)]
     return Images(tuple(chosen), tuple(most[i % len(most)] for i in range(count)))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -100,6 +101,12 @@ class StillViews:
             polygons,
         )
         return _sample(example.image, targets, record)
+
+    def with_segments(self) -> StillViews:
+        """The same views with a mask a segment in training, whatever their targets are."""
+        views = copy(self)
+        views.targets = "instance"
+        return views
 
     def test(self, image: np.ndarray, record: Record) -> Sample:
         """The whole image at its test size, without targets."""
