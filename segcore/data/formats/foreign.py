@@ -22,6 +22,7 @@ LARGEST = 1 << 26  # bytes; a larger file is not looked at
 LOOKED_AT = 20  # files of a folder
 HEAD = 4096  # letters
 TEXTS = (".yaml", ".yml", ".xml", ".txt")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".rar", ".7z")
 
 EXPORT_COCO = "export COCO JSON from the tool instead, which is read here"
 
@@ -55,6 +56,11 @@ JSON_KINDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ),
     ("CreateML's JSON of boxes", _lists("image", "annotations"), "it has no masks to learn from"),
     ("Labelbox's own JSON", _lists("data_row"), EXPORT_COCO),
+    (
+        "Label Studio's JSON-MIN, which does not hold whole masks",
+        _lists("annotator", "annotation_id"),
+        "in Label Studio, export as JSON",
+    ),
     ("Supervisely's file of one image", _has("objects", "size"), EXPORT_COCO),
     (
         "Cityscapes' polygons of one image",
@@ -88,6 +94,8 @@ def foreign(path: Path) -> str | None:
     """What a path leads to, and what to do, where that is another tool's format; else None."""
     if path.is_dir():
         return _folder(path)
+    if path.suffix.lower() in ARCHIVES:
+        return "packed; unpack it, and give the annotation file in it, or its folder of annotations"
     text = _text(path)
     if text is None:
         return None

@@ -152,8 +152,10 @@ def _segment(words: list[str], where: str, size: Size, metadata: Metadata) -> Se
         )
     for value in values:
         if not -OUTSIDE <= value <= 1 + OUTSIDE:  # nor is NaN
+            pixels = f"; are these pixels? divide x by its width {W}, y by its height {H}"
             raise DataError(
                 f"{where} has a coordinate {value:g}; expected shares of the image, 0 to 1"
+                + (pixels if 1 < max(values) <= max(size) else "")
             )
     pixels = [round(v * (H if i % 2 else W), DECIMALS) for i, v in enumerate(values)]
     return Segment(int(category), Polygons((tuple(pixels),)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from segcore.errors import DataError
 NAME = "data.yaml"
 SPLITS = ("train", "val", "valid", "test", "minival")
 LARGEST = 100_000  # classes
+SHOWN = 4  # places of an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +40,16 @@ class YoloHead:
 
     def _place(self, written: str) -> Path:
         """The first one that is there; Roboflow's ../train/images lies beside the file."""
-        name = written.replace("\\", "/")
+        name, *ends = _ends(written)
         own = name.removeprefix("../")
-        tried = [start / text for start in self._starts() for text in dict.fromkeys((name, own))]
+        names = dict.fromkeys((name, own, *ends))
+        tried = [start / text for start in self._starts() for text in names]
         for place in tried:
             if place.exists() or place.with_name(f"{place.name}.zip").is_file():
                 return place
         raise DataError(
             f"{self.file}: images {written!r} not found; looked for"
-            f" {', '.join(map(str, tried))}; correct `path`, or name the folder:"
+            f" {', '.join(map(str, tried[:SHOWN]))}; correct `path`, or name the folder:"
             f" {self.file}@IMAGES"
         )
 
@@ -60,14 +63,24 @@ class YoloHead:
 
     def listed(self, line: str, place: Path) -> Path:
         """An image of a text file, which starts from the file's folder or that of data.yaml."""
-        name = line.replace("\\", "/").removeprefix("./")
-        tried = [place.parent / name, *(start / name for start in self._starts())]
-        return next((file for file in tried if file.exists()), tried[0])
+        names = _ends(line.replace("\\", "/").removeprefix("./"))
+        starts = (place.parent, *self._starts())
+        tried = (start / name for name in names for start in starts)
+        return next((file for file in tried if file.exists()), place.parent / names[0])
 
     def lines(self, place: Path) -> list[str]:
         """Of a text file that lists images."""
         lines = read_text(place, "list of images").splitlines()
         return [line.strip() for line in lines if line.strip()]
+
+
+def _ends(written: str) -> list[str]:
+    """A path with slashes; of an absolute one, which is mostly of another machine, its ends too."""
+    name = written.replace("\\", "/")
+    if not re.match(r"([A-Za-z]:)?/", name):
+        return [name]
+    parts = [part for part in name.split("/")[1:] if part]
+    return [name, *("/".join(parts[i:]) for i in range(len(parts)))]
 
 
 def head_file(path: Path) -> Path | None:

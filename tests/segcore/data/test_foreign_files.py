@@ -7,6 +7,8 @@ import re
 
 import numpy as np
 import pytest
+from converted import contents, converted
+from drawn_shapes import make_shapes
 from loading import load
 from PIL import Image
 from tiny import make_dataset
@@ -23,12 +25,15 @@ from segcore.labels import semantic_map
 
 SHAPE = {"label": "x", "points": [[4, 4], [24, 4], [24, 24]], "shape_type": "polygon"}
 VIA = {"a.jpg1": {"filename": "a.jpg", "size": 1, "regions": []}}
+ENDINGS = (".txt", ".yaml", ".json", ".xml")
 FILES = {  # name, content: what the error says
     ("a.json", json.dumps({"_via_settings": {}, "_via_img_metadata": VIA})): "VIA; .*COCO format",
     ("a.json", json.dumps(VIA)): "a project of VIA",
     ("a.json", json.dumps([{"image_id": 1, "category_id": 1, "score": 0.5}])): "predictions",
     ("a.json", json.dumps({"objects": [], "imgHeight": 3})): "Cityscapes.*cityscapes_instances",
     ("a.json", '{"data_row": {}}\n{"data_row": {}}\n'): "a JSON object on each line",
+    ("a.json", json.dumps([{"image": "a.jpg", "annotator": 1, "annotation_id": 2}])): "as JSON",
+    ("a.zip", "PK"): "packed; unpack it",
     ("a.geojson", json.dumps({"type": "FeatureCollection", "features": []})): "GeoJSON",
     ("a.xml", "<annotation><object/></annotation>"): "Pascal VOC.*no masks",
     ("a.txt", "0 0.1 0.1 0.3 0.1 0.3 0.4\n"): r"YOLO.*give the data\.yaml",
@@ -42,7 +47,7 @@ def test_files_of_other_tools_are_named_with_what_to_do(tmp_path, file, message)
     (tmp_path / name).write_text(content)
     Image.new("L", (3, 2)).save(tmp_path / "a.jpg")
     for path in (tmp_path / name, tmp_path):
-        if path == tmp_path and name == "a.geojson":
+        if path == tmp_path and name in ("a.geojson", "a.zip"):
             continue
         with pytest.raises(DataError, match=f"{re.escape(str(path))}: is .*{message}"):
             Catalog(tmp_path).metadata(str(path))
@@ -107,6 +112,19 @@ def test_json_is_read_in_every_unicode(tmp_path, encoding):
     assert len(records) == 2
     (tmp_path / "classes.json").write_bytes('["\u6a39", "b", "c"]'.encode(encoding))
     assert load(f"{tmp_path}/labels")[0].classes == ("\u6a39", "b", "c")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", ["yolo", "labelme", "cvat", "label_studio"])
+def test_exports_are_read_as_windows_saves_texts(tmp_path, name, encoding):
+    path, _ = converted(make_shapes(tmp_path / "drawn"), tmp_path / name, name)
+    expected = contents(path)
+    for file in [f for f in (tmp_path / name).rglob("*") if f.suffix in ENDINGS]:
+        text = re.sub(
+            "encoding=.utf-8.", f'encoding="{encoding.removesuffix("-sig")}"', file.read_text()
+        )
+        file.write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    assert contents(path) == expected
 
 
 def test_other_encodings_raise(tmp_path):

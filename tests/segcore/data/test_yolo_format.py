@@ -60,6 +60,9 @@ def test_a_split_is_a_path(yolo):
         {"train": ["images/train/a", "images/train"], "path": None},
         {"train": "yolo\\images\\train", "path": ".."},
         {"train": "train.txt", "path": "."},
+        {"train": "theirs.txt", "path": "C:\\Users\\me\\set"},
+        {"train": "D:\\set\\images\\train", "path": None},
+        {"train": "/home/me/set/images/train/"},
         {"nc": 3, "names": ["box", "ring with hole", "never/seen"]},
     ],
 )
@@ -70,6 +73,8 @@ def test_places_of_the_field_are_found(source, yolo, change):
             (yolo / name / "train").rename(yolo / "train" / name)
     names = ("a/one.png", "two.png", "empty.png")
     (yolo / "train.txt").write_text("".join(f"./images/train/{name}\n" for name in names))
+    theirs = "".join(f"C:\\set\\images\\train\\{name}\r\n" for name in names).replace("a/", "a\\")
+    (yolo / "theirs.txt").write_bytes(theirs.encode())
     content = yaml.safe_load((yolo / "data.yaml").read_text()) | change
     if content.get("path", ...) is None:
         del content["path"]
@@ -98,7 +103,8 @@ def test_boxes_are_left_out_and_counted(yolo, caplog):
         ("nan .1 .1 .2 .2 .3 .3", "has class nan"),
         ("0 .1 .1 .2 .2 .3", "5 numbers behind its class"),
         ("0 .1 .1", "2 numbers behind its class"),
-        ("0 10 10 20 20 30 30", "coordinate 10; expected shares"),
+        ("0 10 10 20 20 30 30", "coordinate 10; expected shares.* pixels[?] .* width 45, y .* 31"),
+        ("0 .1 .1 .2 200 .3 .3", "coordinate 200; expected shares of the image, 0 to 1$"),
         ("0 .1 .1 .2 nan .3 .3", "coordinate nan"),
         ("0 .1 .1 .2 inf .3 .3", "coordinate inf"),
     ],
