@@ -1,6 +1,6 @@
 """Time and memory of many queries with as many objects in one image of 512x512.
 
-    python tools/bench_queries.py --queries 100 300 1000
+    python tools/bench_queries.py --queries 100 300 500 1000 1500
 
 Random weights of configs/small/instance_lite0.yaml and drawn squares, each number in a process of
 its own; nothing is downloaded.
@@ -111,7 +111,7 @@ def measured(kind: str, count: int, repeat: int, threads: int, answer: Connectio
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Time and memory of many queries")
-    parser.add_argument("--queries", type=int, nargs="+", default=[100, 300, 1000])
+    parser.add_argument("--queries", type=int, nargs="+", default=[100, 300, 500, 1000, 1500])
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
