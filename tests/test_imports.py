@@ -58,6 +58,7 @@ INSIDE_SEGCORE = {  # the same rule among segcore's own parts
 DOORS = {  # third parties, and the only places that may import them
     "av": ("segcore/data/video_file.py",),
     "click": ("segcore/cli/flags.py", "segcore/cli/main.py"),
+    "datumaro": ("segcore/data/formats/from_datumaro.py",),
     "detectron2": ("segcore/bridges/",),
     "lightning": ("segcore/engine/",),
     "onnx": ("segcore/export/onnx_file.py",),

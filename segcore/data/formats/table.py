@@ -29,6 +29,7 @@ FORMATS: dict[str, str] = {
     "cityscapes_semantic": f"{FOLDER}.cityscapes:SEMANTIC",
     "cityscapes_instances": f"{FOLDER}.cityscapes:INSTANCES",
     "cityscapes_panoptic": f"{FOLDER}.cityscapes:PANOPTIC",
+    "datumaro": f"{FOLDER}.from_datumaro:FORMAT",  # recognises nothing: a door that is asked for
 }
 ANY_FOLDER = "label_png"  # takes every folder, so that what it is instead has to be asked
 
@@ -39,7 +40,7 @@ def format_of(name: Any, where: str = "") -> Format:
     Args:
         where: the data set, for errors.
     """
-    path = FORMATS.get(name, name) if isinstance(name, str) else ""
+    path = _import_path(name) if isinstance(name, str) else ""
     if not is_import_path(path):
         raise DataError(
             f"{where}: unknown reader {name!r:.80}; there are {', '.join(FORMATS)}, and"
@@ -52,6 +53,14 @@ def format_of(name: Any, where: str = "") -> Format:
             " (segcore/data/formats/format.py)"
         )
     return format
+
+
+def _import_path(name: str) -> str:
+    """Of a name of the table, of NAME:VARIANT, or what it is already."""
+    first, _, variant = name.partition(":")
+    if variant and first in FORMATS:
+        return f"{FORMATS[first].partition(':')[0]}:{variant}"
+    return FORMATS.get(name, name)
 
 
 def all_formats() -> list[Format]:
