@@ -158,23 +158,32 @@ class PixelDecoder(nn.Module):
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         """res2..res5 (B, C, h, w) -> pyramid coarse to fine, mask features (B, D, H/4, W/4)."""
-        levels = [proj(x) for proj, x in zip(self.input_proj, reversed(features[1:]), strict=True)]
-        pyramid = self._encode(levels)
-        fine = self.adapter_1(features[0])
-        # bilinear, though a remark in the published code says nearest
-        fine += F.interpolate(pyramid[-1].contiguous(), fine.shape[-2:], mode="bilinear")
+        coarse = features[:0:-1]  # res5, res4, res3
+        pyramid = self._encode(self._tokens(coarse), [(x.shape[-2], x.shape[-1]) for x in coarse])
+        fine = self._step_up(features[0], pyramid[-1])
         return pyramid, self.mask_features(self.layer_1(fine))
 
-    def _encode(self, levels: list[Tensor]) -> list[Tensor]:
-        dim, device = levels[0].shape[1], levels[0].device
-        sizes = [(x.shape[-2], x.shape[-1]) for x in levels]
+    def _tokens(self, coarse: list[Tensor]) -> Tensor:
+        """res5, res4, res3 (B, C, h, w) -> (B, S, C)"""
+        levels = [proj(x) for proj, x in zip(self.input_proj, coarse, strict=True)]
+        return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
+
+    def _step_up(self, feature: Tensor, coarse: Tensor) -> Tensor:
+        """res2 and the finest level of the pyramid -> (B, C, H/4, W/4)"""
+        fine = self.adapter_1(feature)
+        # bilinear, though a remark in the published code says nearest
+        fine += F.interpolate(coarse.contiguous(), fine.shape[-2:], mode="bilinear")
+        return fine
+
+    def _encode(self, x: Tensor, sizes: list[tuple[int, int]]) -> list[Tensor]:
+        """Tokens (B, S, C) of levels of these sizes -> the levels (B, C, h, w)"""
+        dim, device = x.shape[2], x.device
         shapes = [edge for size in sizes for edge in size]
         embed = self.transformer.level_embed
         code = torch.cat(
             [position_code(None, *s, dim, device) + e for s, e in zip(sizes, embed, strict=True)]
         )  # (S, C)
         reference = torch.cat([_centres(*size, device) for size in sizes])[None, :, None]
-        x = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)  # (B, S, C)
         for layer in self.transformer.encoder.layers:
             x = layer(x, code, reference, shapes)
         parts = x.transpose(1, 2).split([h * w for h, w in sizes], dim=2)

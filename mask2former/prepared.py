@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from mask2former.decoder import DecoderLayer, MaskedDecoder
 from mask2former.model import Mask2Former
-from mask2former.pixel_decoder import DeformableSelfAttention, EncoderLayer, PixelDecoder
+from mask2former.pixel_decoder import EncoderLayer, PixelDecoder
+from segcore.nn.group_norm import group_norm_
 from segcore.nn.packed import CACHED_TOKENS, PackedLinear
 from segcore.nn.prepared import Preparation, as_class
 
@@ -25,35 +26,86 @@ class _DecoderLayer(DecoderLayer):
         return self.linear2(self.linear1(queries), queries)
 
 
-class _EncoderLayer(EncoderLayer):
-    """Feed-forward with its ReLU and its sum inside the products."""
+def _layer(layer: DecoderLayer, kind: torch.dtype) -> nn.Module:
+    layer.linear1, layer.linear2 = _feed(layer, kind)  # type: ignore[assignment]
+    return as_class(layer, _DecoderLayer)
 
-    cached_tokens = CACHED_TOKENS
+
+def _feed(layer: Any, kind: torch.dtype) -> tuple[PackedLinear, PackedLinear]:
+    first, second = layer.linear1, layer.linear2
+    return (
+        PackedLinear(first.weight, first.bias, kind, "relu"),
+        PackedLinear(second.weight, second.bias, kind),
+    )
+
+
+class _EncoderLayer(nn.Module):
+    """All but the values and the sampling a few tokens at a time, held by a CPU's cache."""
+
+    def __init__(self, plain: EncoderLayer, kind: torch.dtype) -> None:
+        super().__init__()
+        attn = plain.self_attn
+        self.shape, self.attend = attn.shape, attn.attend
+        self.value, self.output = (
+            PackedLinear(x.weight, x.bias, kind) for x in (attn.value_proj, attn.output_proj)
+        )
+        aims = (attn.sampling_offsets, attn.attention_weights)
+        if kind == torch.float32:
+            weight, bias = (torch.cat([getattr(x, n) for x in aims]) for n in ("weight", "bias"))
+            self.aims = nn.ModuleList([PackedLinear(weight, bias, kind)])
+        else:  # points in bf16 would move
+            kinds = (torch.float32, kind)
+            layers = zip(aims, kinds, strict=True)
+            self.aims = nn.ModuleList(PackedLinear(x.weight, x.bias, k) for x, k in layers)
+        self.norm1, self.norm2 = plain.norm1, plain.norm2
+        self.linear1, self.linear2 = _feed(plain, kind)
+
+    def forward(self, x: Tensor, code: Tensor, reference: Tensor, shapes: list[int]) -> Tensor:
+        """(B, S, C), (S, C), (1, S, 1, 2) -> (B, S, C), in the memory of x."""
+        heads, levels, points = self.shape
+        value = self.value(x).unflatten(-1, (heads, -1))
+        count = heads * levels * points
+        offsets = x.new_empty(*x.shape[:2], 2 * count, dtype=torch.float32)
+        logits = x.new_empty(*x.shape[:2], count, dtype=torch.float32)
+        for part in _pieces(x.shape[1]):
+            query = x[:, part] + code[part]
+            aimed = torch.cat([aim(query).float() for aim in self.aims], -1)
+            offsets[:, part], logits[:, part] = aimed.split((2 * count, count), -1)
+        offsets = offsets.unflatten(-1, (heads, levels, points, 2))
+        logits = logits.unflatten(-1, (heads, levels * points))
+        read = self.attend(value, shapes, reference, offsets, logits)
+        for part in _pieces(x.shape[1]):  # nobody looks at a part of x once it is settled
+            x[:, part] = self._settle(x[:, part], read[:, part])
+        return x
 
     def _settle(self, x: Tensor, read: Tensor) -> Tensor:
-        x = self.norm1(x + read)
+        x = self.norm1(self.output(read, x))
         return self.norm2(self.linear2(self.linear1(x), x))
 
 
-class _DeformableSelfAttention(DeformableSelfAttention):
-    """Points in float32, whatever the rest is in."""
-
-    def _aim(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        return self.sampling_offsets(query), self.attention_weights(query)
+def _pieces(tokens: int) -> list[slice]:
+    return [slice(i, i + CACHED_TOKENS) for i in range(0, tokens, CACHED_TOKENS)]
 
 
-def _layer(layer: Any, kind: torch.dtype) -> nn.Module:
-    first, second = layer.linear1, layer.linear2
-    layer.linear1 = PackedLinear(first.weight, first.bias, kind, "relu")
-    layer.linear2 = PackedLinear(second.weight, second.bias, kind)
-    return as_class(layer, _EncoderLayer if isinstance(layer, EncoderLayer) else _DecoderLayer)
+class _PixelDecoder(PixelDecoder):
+    """Norms where the convolutions have left their maps, the finest one's with its sum."""
+
+    def _tokens(self, coarse: list[Tensor]) -> Tensor:
+        maps = [conv(x) for (conv, _), x in zip(self.input_proj, coarse, strict=True)]
+        counts = [x.shape[2:].numel() for x in maps]
+        shape = (len(maps[0]), sum(counts), maps[0].shape[1])
+        x = maps[0].new_empty(shape, dtype=torch.float32)  # (B, S, C), as a norm's result is
+        parts = zip(self.input_proj, maps, x.split(counts, dim=1), strict=True)
+        for (_, norm), level, part in parts:
+            group_norm_(level, norm, out=part.unflatten(1, level.shape[2:]).permute(0, 3, 1, 2))
+        return x
+
+    def _step_up(self, feature: Tensor, coarse: Tensor) -> Tensor:
+        return self.adapter_1.plus(feature, coarse)
 
 
-def _deformable(attention: DeformableSelfAttention, kind: torch.dtype) -> nn.Module:
-    offsets = attention.sampling_offsets
-    packed = PackedLinear(offsets.weight, offsets.bias, torch.float32)
-    attention.sampling_offsets = packed  # type: ignore[assignment]
-    return as_class(attention, _DeformableSelfAttention)
+def _pixel_decoder(plain: PixelDecoder, kind: torch.dtype) -> nn.Module:
+    return as_class(plain, _PixelDecoder)
 
 
 class _MaskedDecoder(MaskedDecoder):
@@ -93,7 +145,7 @@ def _mask2former(model: Mask2Former, kind: torch.dtype) -> nn.Module:
 
 PREPARED: dict[type[nn.Module], Preparation] = {
     DecoderLayer: _layer,
-    EncoderLayer: _layer,
-    DeformableSelfAttention: _deformable,
+    EncoderLayer: _EncoderLayer,
+    PixelDecoder: _pixel_decoder,
     Mask2Former: _mask2former,
 }

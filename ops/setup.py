@@ -46,6 +46,7 @@ COMMON = [
     f"-isystem{TORCH / 'include'}",
     f"-isystem{TORCH / 'include/torch/csrc/api/include'}",
 ]
+CPU = ("ms_deform_attn", "encode_masks", "paint_entities", "winograd", "group_norm")
 HOST = ["-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
 ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 NAMED = {  # words that TORCH_CUDA_ARCH_LIST may have, without those of small boards
@@ -146,10 +147,7 @@ class Build(build_ext):
         missing = target.with_name("without_cuda.txt")  # which is read at run time
         missing.unlink(missing_ok=True)
         with ThreadPoolExecutor() as pool:
-            cpu = [
-                pool.submit(self._cpp, name, f"csrc/cpu/{name}.cpp")
-                for name in ("ms_deform_attn", "encode_masks", "paint_entities", "winograd")
-            ]
+            cpu = [pool.submit(self._cpp, name, f"csrc/cpu/{name}.cpp") for name in CPU]
             try:
                 cuda, flags = self._cuda()
                 doors = self._cpp("operators", "csrc/operators.cpp", "-DWITH_CUDA")

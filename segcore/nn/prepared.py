@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from segcore.nn import swin
 from segcore.nn.backbones import ResNet, folded
+from segcore.nn.group_norm import group_norm_
 from segcore.nn.layers import Attention, ConvNorm, Perceptron
 from segcore.nn.packed import FeedForward, PackedConv, PackedLinear
 
@@ -106,7 +107,7 @@ def _resnet(net: ResNet, kind: torch.dtype) -> nn.Module:
     return net
 
 
-class _ConvNorm(nn.Module):
+class PackedConvNorm(nn.Module):
     """GroupNorm and ReLU behind a packed convolution."""
 
     def __init__(self, plain: ConvNorm, kind: torch.dtype) -> None:
@@ -115,8 +116,11 @@ class _ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, D, h, w)."""
-        x = self.norm(self.conv(x))
-        return x.relu_() if self.relu else x
+        return group_norm_(self.conv(x), self.norm, relu=self.relu)
+
+    def plus(self, x: Tensor, coarse: Tensor) -> Tensor:
+        """The same, with a coarser map (B, D, h', w') resized and added."""
+        return group_norm_(self.conv(x), self.norm, relu=self.relu, coarse=coarse)
 
 
 class _Attention(Attention):
@@ -174,7 +178,7 @@ def _window_attention(attention: swin.WindowAttention, kind: torch.dtype) -> nn.
 SHARED: dict[type[nn.Module], Preparation] = {
     nn.Linear: packed_linear,
     nn.Conv2d: packed_conv,
-    ConvNorm: _ConvNorm,
+    ConvNorm: PackedConvNorm,
     Attention: _attention,
     Perceptron: _perceptron,
     ResNet: _resnet,
