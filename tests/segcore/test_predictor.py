@@ -1,5 +1,7 @@
 """The Python API: what it takes, and what it refuses."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,31 @@ def test_images_of_pil_are_taken(predictor):
     (result,) = predictor(Image.fromarray(GREY))
     assert result.panoptic.map.shape == (40, 60)
     assert len(predictor(Image.fromarray(GREY) for _ in range(2))) == 2
+
+
+CROPS = ["MODEL.META_ARCHITECTURE", "CropFormer", "ENTITY.ENABLE", "true"]
+CROPS += ["ENTITY.FUSE_ENC_HIDDIEN_DIM", "32", "ENTITY.FUSE_ENC_NHEADS", "4"]
+
+
+@pytest.mark.parametrize("options", [[], CROPS], ids=["Mask2Former", "CropFormer"])
+def test_two_threads_are_told_what_one_is(config, catalog, options):
+    """By one predictor, from its first image on, prepared for a CPU as it is by default."""
+    rng = np.random.default_rng(0)
+    images = [
+        rng.integers(0, 256, (*size, 3), np.uint8) for size in ((40, 60), (64, 50), (40, 60)) * 2
+    ]
+    predictors = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        predictors.append(Predictor(config, "", [*CPU, *catalog, *options]))
+    alone, shared = predictors
+    wanted = [alone(image)[0] for image in images]
+    with ThreadPoolExecutor(2) as threads:
+        found = [results[0] for results in threads.map(shared, images)]
+    for result, other in zip(found, wanted, strict=True):
+        assert torch.equal(result.instances.scores, other.instances.scores)
+        assert len(result.instances.masks) and result.instances.masks == other.instances.masks
+        assert options or torch.equal(result.panoptic.map, other.panoptic.map)
 
 
 def test_no_images_at_all(predictor):
