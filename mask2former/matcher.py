@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 Pairs = list[tuple[Tensor, Tensor]]  # per sample: matched queries (ascending), their segments
 
+LARGE = 1 << 20  # costs in all from which threads gain more than they take
 LIMIT = 1e10  # costs are kept within, so that a diverging run can still be assigned and reported
 
 
@@ -64,13 +66,13 @@ class Matcher:
             _say_once()
             numbers = np.nan_to_num(numbers, nan=0.0, posinf=LIMIT, neginf=-LIMIT)
         numbers = numbers.clip(-LIMIT, LIMIT)
-        pairs: list[Pairs] = [[] for _ in layers]
+        given: list[tuple[np.ndarray, np.ndarray]] = []  # all layers of a sample, then the next's
         for cost in costs:  # (L, Q, N)
             here, numbers = numbers[: cost.numel()].reshape(cost.shape), numbers[cost.numel() :]
             (segments,), columns = columns[: cost.shape[2]].nonzero(), columns[cost.shape[2] :]
-            for layer, matrix in zip(pairs, here, strict=True):
-                layer.append(_assign(matrix, segments))
-        return pairs
+            given += [(matrix, segments) for matrix in here]
+        assigned = _assign_all(given)
+        return [assigned[i :: len(layers)] for i in range(len(layers))]
 
     def _costs(self, layers: list[Prediction], targets: list[Targets]) -> list[Tensor]:
         """Of every sample, (L, Q, N)."""
@@ -110,6 +112,17 @@ def pairwise_dice(logits: Tensor, goal: Tensor) -> Tensor:
     probs = logits.sigmoid()
     sizes = probs.sum(-1)[..., None] + goal.sum(-1)[..., None, :]
     return 1 - (2 * probs @ goal.mT + 1) / (sizes + 1)
+
+
+def _assign_all(given: list[tuple[np.ndarray, np.ndarray]]) -> Pairs:
+    """`_assign` of each; many large ones side by side, as SciPy's solver lets go of Python's lock.
+
+    A solver's time grows with the cube of the queries: 1,500 of 1,500 take half a second.
+    """
+    if sum(cost.size for cost, _ in given) < LARGE:
+        return [_assign(cost, segments) for cost, segments in given]
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        return list(threads.map(_assign, *zip(*given, strict=True)))
 
 
 def _assign(cost: np.ndarray, segments: np.ndarray) -> tuple[Tensor, Tensor]:

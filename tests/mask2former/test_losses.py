@@ -100,7 +100,10 @@ def test_matching(N, T):
     assert len(queries) == min(N, Q)
 
 
-def test_layers_are_matched_together_as_alone():
+@pytest.mark.parametrize("large", [0, matcher_module.LARGE])
+def test_layers_are_matched_together_as_alone(monkeypatch, large):
+    """Also where assignments run side by side."""
+    monkeypatch.setattr(matcher_module, "LARGE", large)
     layers = [prediction(2, seed=s) for s in (1, 2, 3)]
     wanted = [targets(2), targets(3, seed=4)]
     torch.manual_seed(0)
