@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from segcore.errors import DataError, NonFiniteError, UserError
 from segcore.structures import Batch
@@ -99,6 +99,14 @@ def from_first_rank(read: Callable[[], Value], fabric: Fabric) -> Value:
     if fabric.is_global_zero:
         return cast(Value, value)
     return _Unpacker(BytesIO(pickled), received).load()
+
+
+def share_buffers(model: nn.Module, fabric: Fabric) -> None:
+    """Rank 0's buffers to all ranks: steps leave each with its own running means of BatchNorm."""
+    if fabric.world_size == 1:
+        return
+    for buffer in model.buffers():
+        dist.broadcast(buffer, 0)
 
 
 class _Packer(pickle.Pickler):

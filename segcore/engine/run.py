@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from segcore.engine.best import Best, joined
 from segcore.engine.checkpoint import Checkpoints, restore_rng, rng_state
 from segcore.engine.fit_tensors import plain_names
 from segcore.engine.launch import rescue_by
-from segcore.engine.ranks import from_first_rank, of_all_ranks
+from segcore.engine.ranks import from_first_rank, of_all_ranks, share_buffers
 from segcore.engine.trainer import Trainer
 from segcore.engine.weights import load_into_task, reasons
 from segcore.errors import WeightsError
@@ -106,10 +106,16 @@ class Run:
         best.evaluations = of_all_ranks(best.evaluations, self.fabric)[0]
         self.trainer.ended = best.enough()
 
-    def evaluated_weights(self) -> AbstractContextManager[None]:
-        """The model as it is evaluated inside: with averaged weights, where there are any."""
+    @contextmanager
+    def evaluated_weights(self) -> Iterator[None]:
+        """The model as it is evaluated inside: with averaged weights, where there are any.
+
+        All ranks have rank 0's buffers there: its checkpoints hold them, so the metric is theirs.
+        """
         ema = self.trainer.ema
-        return ema.applied() if ema else nullcontext()
+        with ema.applied() if ema else nullcontext():
+            share_buffers(self.task.model, self.fabric)
+            yield
 
     def missed_evaluation(self, period: int) -> bool:
         """Whether the run was killed while this iteration, one of every `period`, was evaluated."""
