@@ -33,7 +33,7 @@ from mask2former.prepared import PREPARED
 from segcore.build.backbone import build_backbone
 from segcore.build.solver import backbone_rate
 from segcore.build.views import build_views as build_still_views
-from segcore.build.views import flips, refuse_turns, train_sizes
+from segcore.build.views import flips, refuse_swaps, refuse_turns, train_sizes
 from segcore.config import Config, section
 from segcore.contracts import Task
 from segcore.errors import ConfigError
@@ -124,6 +124,7 @@ def build_views(cfg: Config, metadata: Metadata) -> CropViews:
     """The whole image and its windows."""
     entity = entity_of(cfg)
     refuse_turns(cfg)
+    refuse_swaps(cfg)
     return CropViews(
         metadata=metadata,
         sizes=train_sizes(cfg),

@@ -16,7 +16,7 @@ from mask2former.prepared import PREPARED
 from mask2former.schema import VideoInput, VideoTest
 from mask2former.weights import to_official, to_ours
 from segcore.build.solver import backbone_rate
-from segcore.build.views import refuse_turns, train_sizes
+from segcore.build.views import mirrored_labels, refuse_turns, train_sizes
 from segcore.config import Config, section
 from segcore.contracts import Task
 from segcore.data.clips import ClipViews, Step
@@ -57,7 +57,7 @@ def build_video(cfg: Config, metadata: Metadata) -> Task:
             video=True,
             duplicates=duplicates_of(cfg),
         ),
-        views=build_clip_views(cfg, num_classes),
+        views=build_clip_views(cfg, num_classes, mirrored_labels(cfg, metadata)),
         renames=to_ours,
         official=to_official,
         metadata=metadata,
@@ -72,10 +72,22 @@ def build_video(cfg: Config, metadata: Metadata) -> Task:
     )
 
 
-def build_clip_views(cfg: Config, num_classes: int) -> ClipViews:
-    """Clips of SAMPLING_FRAME_NUM frames in training, whole videos at test time."""
+def build_clip_views(
+    cfg: Config, num_classes: int, mirrored: tuple[int, ...] | None = None
+) -> ClipViews:
+    """Clips of SAMPLING_FRAME_NUM frames in training, whole videos at test time.
+
+    Args:
+        mirrored: (K,) the class of each in a mirrored clip; None: classes stay what they are.
+    """
     data = section(cfg, "INPUT", VideoInput)
     refuse_turns(cfg)
+    if mirrored is not None and data.RANDOM_FLIP == "horizontal":
+        raise ConfigError(
+            "INPUT.RANDOM_FLIP horizontal mirrors each frame of a clip by itself, so that an object"
+            " is left in one and right in the next; expected flip_by_clip (or none) beside"
+            " INPUT.MIRROR_SWAP"
+        )
     return ClipViews(
         frames=data.SAMPLING_FRAME_NUM,
         reach=data.SAMPLING_FRAME_RANGE,
@@ -84,6 +96,7 @@ def build_clip_views(cfg: Config, num_classes: int) -> ClipViews:
         min_size=data.MIN_SIZE_TEST,
         max_size=data.MAX_SIZE_TEST,
         last_frame_labels=num_classes if data.LAST_FRAME_LABELS else None,
+        mirrored=mirrored,
     )
 
 

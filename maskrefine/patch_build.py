@@ -11,7 +11,7 @@ from maskrefine.patch_training import METADATA, patch_task
 from maskrefine.schema import Bpr
 from maskrefine.truth import match_instances, sample_instances
 from segcore.build.data import catalog
-from segcore.build.views import refuse_turns
+from segcore.build.views import refuse_swaps, refuse_turns
 from segcore.config import Config, section
 from segcore.contracts import Task
 from segcore.data.store import Records
@@ -28,6 +28,7 @@ def patch_classes(cfg: Config) -> Metadata:
 def build_patches(cfg: Config, metadata: Metadata) -> Task:
     """The patch network, trained on stored patches or on fresh ones of annotated images."""
     refuse_turns(cfg)
+    refuse_swaps(cfg)
     bpr = section(cfg, "MODEL.BPR", Bpr)
     network = PatchNetwork(replace(VARIANTS[bpr.NETWORK], input_size=bpr.INPUT_SIZE))
     patch_of = partial(

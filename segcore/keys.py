@@ -88,6 +88,25 @@ def rates() -> Any:
     return _field([], Rule(fault=fault))
 
 
+def pairs() -> Any:
+    """[[NAME, NAME], ...], or the word auto, which a list of it stands for: none by default."""
+    text = "expected auto, or pairs of two names like [[left_hand, right_hand]]"
+
+    def fault(value: Any) -> str:
+        given, found = cast(list[Any], value), list[str]()
+        if given == ["auto"]:
+            return ""
+        for pair in given:
+            words = cast(list[Any], pair) if isinstance(pair, list | tuple) else []
+            if [type(word) for word in words] != [str, str]:
+                return text
+            found += words
+        twice = sorted({name for name in found if found.count(name) > 1})
+        return f"{twice[0]} stands in it twice" if twice else ""
+
+    return _field([], Rule(fault=fault))
+
+
 def sizes(*default: int) -> Any:
     """A size in pixels, or a list of sizes to choose from: the one kind of key with two types."""
 

@@ -17,6 +17,7 @@ from segcore.keys import (
     numbers,
     one_of,
     only,
+    pairs,
     rates,
     sizes,
     some_of,
@@ -123,6 +124,9 @@ class Input:
     MIN_SIZE_TEST: int = number(800, low=0)
     MAX_SIZE_TEST: int = number(1333, low=1)
     RANDOM_FLIP: str = "horizontal"  # or none; each kind of views says what it can do
+    # classes that change places in a mirrored image: [[left_hand, right_hand], ...]; auto: those
+    # whose names say left and right
+    MIRROR_SWAP: list[Any] = pairs()
     VERTICAL_FLIP: float = number(0.0, low=0, high=1)  # of stills: share that is upside down
     ROTATION: float = number(0.0, low=0, high=180)  # of stills: degrees at most, either way
     COLOR_AUG_SSD: bool = False

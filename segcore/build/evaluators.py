@@ -117,6 +117,11 @@ def build_augmented(cfg: Config, task: Task, fabric: Fabric) -> Augmented:
             "TEST.AUG.ENABLED true is for semantic results alone; with it set"
             " MODEL.MASK_FORMER.TEST.SEMANTIC_ON true, PANOPTIC_ON false and INSTANCE_ON false"
         )
+    if aug.FLIP and cfg.INPUT.MIRROR_SWAP:
+        raise ConfigError(
+            "TEST.AUG.FLIP true averages each image with its mirrored one, in which the classes of"
+            " INPUT.MIRROR_SWAP have changed places; expected false"
+        )
     return Augmented(task, aug.MIN_SIZES, aug.MAX_SIZE, aug.FLIP, fabric.device)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from segcore.build.data import known_classes
 from segcore.build.task import build_task
+from segcore.build.views import mirror_pairs
 from segcore.config import Config
 from segcore.contracts import Task
 from segcore.doctor.recipe import Recipe
@@ -17,6 +18,7 @@ def build_recipe(cfg: Config, metadata: Metadata) -> Recipe:
         metadata: classes of the training set, unless the architecture has its own.
     """
     task = build_task(cfg, known_classes(cfg) or metadata)
+    pairs = mirror_pairs(cfg, metadata.classes)
     scored = {"instance", "entity"} & set(task.makes)
     return Recipe(
         views=task.views,
@@ -28,6 +30,7 @@ def build_recipe(cfg: Config, metadata: Metadata) -> Recipe:
         min_size=cfg.INPUT.MIN_SIZE_TEST,
         max_size=cfg.INPUT.MAX_SIZE_TEST,
         mirrors=cfg.INPUT.RANDOM_FLIP != "none" or cfg.INPUT.VERTICAL_FLIP > 0,
+        swapped=frozenset(name for pair in pairs for name in pair),
     )
 
 

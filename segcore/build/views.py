@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from segcore.build.mappers import TARGETS
 from segcore.config import Config
 from segcore.data.color import ColorSSD
 from segcore.data.frame_transforms import RandomRotation
+from segcore.data.side_names import mirrored_classes, side_pairs, sided_classes
 from segcore.data.transforms import (
     FixedSizeCrop,
     PadTo,
@@ -24,6 +26,9 @@ from segcore.errors import ConfigError
 from segcore.structures import Metadata
 
 logger = logging.getLogger(__name__)
+
+AUTO = ["auto"]  # of INPUT.MIRROR_SWAP
+SHOWN = 40  # names of classes in an error
 
 
 def build_views(
@@ -49,7 +54,37 @@ def build_views(
         resample=resample,
         min_size=cfg.INPUT.MIN_SIZE_TEST,
         max_size=cfg.INPUT.MAX_SIZE_TEST,
+        mirrored=mirrored_labels(cfg, metadata),
     )
+
+
+def mirror_pairs(cfg: Config, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Classes that change places in a mirrored image, as INPUT.MIRROR_SWAP says.
+
+    Args:
+        names: of the classes.
+    """
+    wanted = cfg.INPUT.MIRROR_SWAP
+    return side_pairs(names) if wanted == AUTO else [(first, second) for first, second in wanted]
+
+
+def mirrored_labels(cfg: Config, metadata: Metadata) -> tuple[int, ...] | None:
+    """(K,) the class of each in a mirrored image; None: classes stay what they are."""
+    names, wanted = metadata.classes, cfg.INPUT.MIRROR_SWAP
+    pairs = mirror_pairs(cfg, names)
+    swapped = [name for pair in pairs for name in pair]
+    if unknown := [name for name in swapped if name not in names]:
+        raise ConfigError(
+            f"INPUT.MIRROR_SWAP has {', '.join(unknown)}, of which {metadata.name} has no class;"
+            f" expected pairs of {', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}"
+        )
+    alone = [name for name in sided_classes(names) if name not in swapped]
+    if wanted == AUTO and alone:
+        raise ConfigError(
+            f"INPUT.MIRROR_SWAP is auto, but {metadata.name} has no one class of the other side of"
+            f" {', '.join(alone)}; list the pairs, or INPUT.RANDOM_FLIP none"
+        )
+    return mirrored_classes(pairs, names) if pairs else None
 
 
 def flips(cfg: Config) -> bool:
@@ -87,6 +122,15 @@ def refuse_turns(cfg: Config) -> None:
                 f"INPUT.{key} is {value}; {cfg.MODEL.META_ARCHITECTURE} trains on clips, crops or"
                 " patches of an image, which are not turned, nor pasted on: expected 0"
             )
+
+
+def refuse_swaps(cfg: Config) -> None:
+    """ConfigError where a config asks for classes of views that have none to exchange."""
+    if cfg.INPUT.MIRROR_SWAP:
+        raise ConfigError(
+            f"INPUT.MIRROR_SWAP is {cfg.INPUT.MIRROR_SWAP}; {cfg.MODEL.META_ARCHITECTURE} learns"
+            " masks without classes, which stay right in a mirrored image: expected []"
+        )
 
 
 def train_sizes(cfg: Config) -> tuple[int, ...]:

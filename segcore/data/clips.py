@@ -1,6 +1,6 @@
 """Clips: frames of a video drawn as published and transformed alike; stills as clips of copies.
 
-Legend of one-letter names: T frames of a clip, N tracks, H W pixels.
+Legend of one-letter names: T frames of a clip, N tracks, K classes, H W pixels.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class ClipViews:
         max_size: longest edge at test time.
         last_frame_labels: the published fault: an object that is not annotated in a clip's last
             frame is trained as none. None: labels are right; else the label of no object, K.
+        mirrored: (K,) the class of each in a mirrored clip, of whose frames all are mirrored or
+            none is; None: classes stay what they are.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class ClipViews:
         max_size: int,
         shuffle: bool = False,
         last_frame_labels: int | None = None,
+        mirrored: Sequence[int] | None = None,
     ) -> None:
+        self.mirrored = mirrored
         self.frames, self.reach, self.shuffle = frames, reach, shuffle
         self.steps, self.last_frame_labels = tuple(steps), last_frame_labels
         self.min_size, self.max_size = min_size, max_size
@@ -85,6 +89,9 @@ class ClipViews:
             record,
             last_frame_labels=self.last_frame_labels,
         )
+        if self.mirrored is not None and views[0].mirrored:
+            table = torch.tensor([*self.mirrored, len(self.mirrored)])  # no object stays none
+            targets.labels = table[targets.labels]
         boxes = [whole_box(record)] * len(views)
         return padded_sample([view.image for view in views], boxes, targets, record)
 

@@ -104,6 +104,11 @@ class Example:
         y, x = (Axis.whole(length) for length in image.shape[:2])
         return cls(image, y, x, semantic, resample)
 
+    @property
+    def mirrored(self) -> bool:
+        """Flipped once; what is flipped both ways is turned, and its left is left."""
+        return (self.x.scale < 0) != (self.y.scale < 0)
+
     def resize(self, height: int, width: int) -> Example:
         """To another size, as `resample` does it."""
         image = self.image

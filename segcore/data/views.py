@@ -1,6 +1,6 @@
 """From a record to a sample: read the image, transform it, and only then look at the masks.
 
-Legend of one-letter names: N segments, H W pixels.
+Legend of one-letter names: N segments, K classes, H W pixels.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class StillViews:
         max_size: longest edge at test time.
         outlines: targets have polygons, in pixels of the window, where segments have any.
         resample: how images are resized.
+        mirrored: (K,) the class of each in a mirrored image; None: classes stay what they are.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class StillViews:
         max_size: int,
         outlines: bool = False,
         resample: Resample = pillow,
+        mirrored: Sequence[int] | None = None,
     ) -> None:
+        self.mirrored = mirrored
         self.metadata, self.targets, self.steps = metadata, targets, tuple(steps)
         self.outlines, self.resample = outlines, resample
         self.min_size, self.max_size = min_size, max_size
@@ -94,6 +97,8 @@ class StillViews:
             shapes = np.stack([views[0] for views in seen]) if seen else _none(size)
             if self.outlines:
                 polygons = [_outlines(s.shape, example) for s in segments]
+        if self.mirrored is not None and example.mirrored:
+            labels = [self.mirrored[k] for k in labels]
         targets = Targets(
             torch.as_tensor(labels, dtype=torch.int64),
             torch.from_numpy(shapes)[:, None],

@@ -74,7 +74,7 @@ def check_up(
         return checkup
     checkup.findings += imbalance(examination.classes, metadata)
     if recipe is not None and recipe.mirrors and recipe.metadata.classes == metadata.classes:
-        checkup.findings += mirrored_sides(metadata, data)
+        checkup.findings += mirrored_sides(metadata, data, recipe.swapped)
     if examination.survey is not None and not passing.labelled:
         survey = examination.survey
         checkup.findings += mostly_crowds(survey.objects, survey.crowds, metadata)

@@ -22,6 +22,7 @@ class Recipe:
         min_size: shorter edge at test time; 0: images stay as they are.
         max_size: longest edge at test time.
         mirrors: half of the training images are mirrored.
+        swapped: names of classes that change places in these.
     """
 
     views: ViewSampler
@@ -33,3 +34,4 @@ class Recipe:
     min_size: int
     max_size: int
     mirrors: bool
+    swapped: frozenset[str] = frozenset()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from segcore.data.side_names import sided_classes
+from segcore.data.side_names import side_pairs, sided_classes
 from segcore.plan.choices import TWO_STAGE
 from segcore.plan.decision import Decision, rounded, rounded_up
 from segcore.plan.facts import DataFacts, Machine
@@ -134,10 +134,15 @@ def shown_share(data: DataFacts, edge: int, side: int) -> float:
 
 
 def mirroring(data: DataFacts, task: str) -> list[Decision]:
-    """Off, where class names say left and right."""
+    """Where class names say left and right: they change places, or nothing is mirrored."""
     sided = sided_classes(data.classes)
     if not sided or task == "entity":
         return []
+    pairs = side_pairs(data.classes)
+    alone = [name for name in sided if not any(name in pair for pair in pairs)]
     names = ", ".join(sided[:SHOWN]) + (", ..." if len(sided) > SHOWN else "")
     why = f"{len(sided)} classes name a side ({names}); a mirrored image shows the other one"
-    return [Decision("INPUT.RANDOM_FLIP", "none", why)]
+    if alone:
+        return [Decision("INPUT.RANDOM_FLIP", "none", f"{why}, and that of {alone[0]} is no class")]
+    swap = [list(pair) for pair in pairs]
+    return [Decision("INPUT.MIRROR_SWAP", swap, f"{why}, so the two change places there")]

@@ -125,7 +125,8 @@ def test_crowded_images_and_sides_are_in_the_plan(folder, tmp_path):
     file.write_text(json.dumps(content))
     cfg = load_config(planned(tmp_path, "instances.json", tmp_path, network="mask2former"))
     assert cfg.MODEL.MASK_FORMER.NUM_OBJECT_QUERIES == cfg.TEST.DETECTIONS_PER_IMAGE == 1100
-    assert cfg.INPUT.RANDOM_FLIP == "none"
+    assert cfg.INPUT.RANDOM_FLIP == "horizontal"
+    assert cfg.INPUT.MIRROR_SWAP == [["left_hand", "right_hand"]]
     detector = load_config(planned(tmp_path, "instances.json", tmp_path))
     assert detector.TEST.DETECTIONS_PER_IMAGE == 1100
     assert detector.SOLVER.MAX_ITER == 800  # enough for three images

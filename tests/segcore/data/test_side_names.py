@@ -2,7 +2,7 @@
 
 import pytest
 
-from segcore.data.side_names import sided_classes
+from segcore.data.side_names import mirrored_classes, side_pairs, sided_classes
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,8 @@ from segcore.data.side_names import sided_classes
 )
 def test_both_sides_are_named(names):
     assert sided_classes(("wheel", *names)) == list(names)
+    assert side_pairs((names[1], "wheel", names[0])) == [names]  # the left one first
+    assert mirrored_classes([names], ("wheel", *names, "hood")) == (0, 2, 1, 3)
 
 
 def test_one_side_alone_counts_where_it_is_spelt_out():
@@ -37,4 +39,18 @@ def test_one_side_alone_counts_where_it_is_spelt_out():
     ],
 )
 def test_other_names_are_left_alone(names):
-    assert sided_classes(names) == []
+    assert sided_classes(names) == side_pairs(names) == []
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("left_door", "hood"),
+        ("left_door", "right_door", "Right door"),
+        ("left_door", "right_door", "left_door"),
+        ("left or right", "hood"),
+    ],
+)
+def test_classes_without_one_of_the_other_side_are_no_pair(names):
+    assert sided_classes(names)
+    assert side_pairs(names) == []

@@ -107,10 +107,15 @@ def test_anchors_span_the_objects():
     assert anchors[0] == [32]
 
 
-def test_mirroring_is_off_for_classes_of_one_side():
-    cars = facts(classes=("front_bumper", "back_left_light", "back_right_light"))
+def test_mirroring_swaps_classes_of_both_sides_and_is_off_for_one_alone():
+    names = ("front_bumper", "back_right_light", "back_left_light")
+    cars = facts(classes=names)
     (decision,) = mirroring(cars, "instance")
-    assert (decision.key, decision.value) == ("INPUT.RANDOM_FLIP", "none")
+    swap = [["back_left_light", "back_right_light"]]
+    assert (decision.key, decision.value) == ("INPUT.MIRROR_SWAP", swap)
     assert "back_left_light" in decision.reason
+    (decision,) = mirroring(facts(classes=(*names, "left_mirror")), "instance")
+    assert (decision.key, decision.value) == ("INPUT.RANDOM_FLIP", "none")
+    assert "that of left_mirror is no class" in decision.reason
     assert not mirroring(cars, "entity")  # which have no names
     assert not mirroring(facts(), "instance")
