@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 CURVES = "curves.png"
 MOST = 8  # lines of one plot
+MAIN = ("PQ", "AP", "mIoU", "APe", "HOTA")  # what each task is known by; other metrics are parts
 
 
 def draw_curves(folder: Path, best: str = "") -> bool:
@@ -70,8 +71,12 @@ def _losses(steps: Sequence[Entry]) -> list[str]:
 
 
 def _headlines(evaluations: Sequence[Entry], best: str) -> list[str]:
-    """What the best is chosen by, then other metrics of all classes in the order of the tables."""
+    """What the best is chosen by, each task's own metric, then others of all classes in order."""
     names = dict.fromkeys(name for entry in evaluations for name in entry if name != "iteration")
     whole = [name for name in names if "-" not in name.rpartition("/")[2]]
-    first = [name for name in whole if name == best]
-    return [*first, *(name for name in whole if name != best)][:MOST]
+
+    def rank(name: str) -> tuple[bool, int]:
+        metric = name.rpartition("/")[2]
+        return name != best, MAIN.index(metric) if metric in MAIN else len(MAIN)
+
+    return sorted(whole, key=rank)[:MOST]

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from segcore.config import load_config
@@ -35,6 +36,16 @@ def step(iteration, loss=1.0):
     return {"iteration": iteration, "total_loss": loss, "loss_ce": loss / 2, "lr": 0.1}
 
 
+def recorded(plot, labels):
+    """Axes.plot, which notes what each line is called."""
+
+    def plotted(axes, *values, **given):
+        labels.append(given["label"])
+        return plot(axes, *values, **given)
+
+    return plotted
+
+
 def test_what_a_run_did_again_takes_the_place_of_what_it_did_before(tmp_path):
     write(
         tmp_path, step(20), step(40), {"iteration": 40, "PQ": 1.0}, step(60),
@@ -59,6 +70,32 @@ def test_curves_change_with_what_was_written(tmp_path):
     assert pictures[0].shape == pictures[1].shape
     assert (pictures[0] != pictures[1]).any()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["curves.png", "metrics.json"]
+
+
+@pytest.mark.parametrize(
+    ("best", "expected"),
+    [
+        ("PQ", ["PQ", "AP", "mIoU", "SQ", "RQ", "PQ_th", "SQ_th", "RQ_th"]),
+        ("AP", ["AP", "PQ", "mIoU", "SQ", "RQ", "PQ_th", "SQ_th", "RQ_th"]),
+        ("AP50", ["AP50", "PQ", "AP", "mIoU", "SQ", "RQ", "PQ_th", "SQ_th"]),
+    ],
+)
+def test_metrics_of_each_task_are_drawn_before_their_parts(tmp_path, best, expected, monkeypatch):
+    names = ["PQ", "SQ", "RQ", "PQ_th", "SQ_th", "RQ_th", "PQ_st", "PQ-cat", "AP", "AP50", "mIoU"]
+    write(tmp_path, step(20), {"iteration": 20} | dict.fromkeys(names, 1.0))
+    drawn = []
+    monkeypatch.setattr(Axes, "plot", recorded(Axes.plot, drawn))
+    assert draw_curves(tmp_path, best)
+    assert drawn[-8:] == expected
+
+
+def test_metrics_of_several_sets_are_drawn_by_task(tmp_path, monkeypatch):
+    names = [f"{name}/{metric}" for name in ("a", "b") for metric in ("APe", "APe50", "HOTA")]
+    write(tmp_path, step(20), {"iteration": 20} | dict.fromkeys(names, 1.0))
+    drawn = []
+    monkeypatch.setattr(Axes, "plot", recorded(Axes.plot, drawn))
+    assert draw_curves(tmp_path, "b/HOTA")
+    assert drawn[-6:] == ["b/HOTA", "a/APe", "b/APe", "a/HOTA", "a/APe50", "b/APe50"]
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow", "trackio"])
