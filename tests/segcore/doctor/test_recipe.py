@@ -136,12 +136,12 @@ def test_mirrored_classes_that_change_places_are_right(tmp_path, root, coco):
     check = "class of one side, and images are mirrored"
     classes = ("left_light", "right_light", "hand_l", "hand_r")
     name = coco([[{}, {"category_id": 2}]], classes=classes)
-    warned = found(root, tmp_path, name, "INPUT.RANDOM_FLIP", "horizontal")[check]
-    assert [case.message for case in warned.cases] == list(classes)
-    assert "INPUT.MIRROR_SWAP auto" in warned.advice and "INPUT.RANDOM_FLIP none" in warned.advice
-    assert check not in found(root, tmp_path, name, "INPUT.MIRROR_SWAP", "auto")
-    some = found(root, tmp_path, name, "INPUT.MIRROR_SWAP", "[[left_light, right_light]]")[check]
-    assert [case.message for case in some.cases] == ["hand_l", "hand_r"]
+    flip = ("INPUT.RANDOM_FLIP", "horizontal", "INPUT.MIRROR_SWAP")
+    for swap, expected in (("[]", classes), ("[[left_light, right_light]]", classes[2:])):
+        warned = found(root, tmp_path, name, *flip, swap)[check]
+        assert [case.message for case in warned.cases] == list(expected)
+        assert "MIRROR_SWAP auto" in warned.advice and "RANDOM_FLIP none" in warned.advice
+    assert check not in found(root, tmp_path, name, *flip, "auto")
 
 
 def test_mirroring_classes_without_sides_is_right(tmp_path, root, coco):
