@@ -316,6 +316,7 @@ def doctor(**given: Any) -> None:
 @click.argument("data", metavar="DATA")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[VAL] [KEY VALUE]...")
 @click.option("--output", type=FILE, default="plan.yaml", show_default=True)
+@click.option("--overwrite", is_flag=True, help="replace OUTPUT where it is there already")
 @takes_wishes
 @click.option("--catalogs", type=FILE, multiple=True, help="more catalogue files")
 def plan_recipe(words: tuple[str, ...], **given: Any) -> None:

@@ -62,11 +62,17 @@ def main(
     data: str,
     val: str | None,
     output: Path,
+    overwrite: bool,
     catalogs: Sequence[Path],
     opts: Sequence[str],
     **wishes: Any,
 ) -> int:
     """Write the plan, print it and the command that trains with it."""
+    if output.exists() and not overwrite:
+        raise ConfigError(
+            f"{output} is there already, perhaps with changes of yours; --overwrite to replace it,"
+            " or --output for another file"
+        )
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     asked = Asked(
         data=data,

@@ -61,6 +61,8 @@ def report(plan: Plan, base: Mapping[str, Any]) -> None:
     written = {decision.key for decision in differing(plan.decisions, base)}
     for decision in plan.decisions:
         same = "" if decision.key in written else " (as the base has it)"
+        if decision.offered:
+            same = " (a comment in the file: remove its # to have it)"
         rows.append((decision.key, in_yaml(decision.value), decision.reason + same))
     table = Table("key", "value", "reason")
     table.columns[0].overflow = table.columns[1].overflow = "fold"

@@ -9,11 +9,16 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A key of the config, the value that it gets, and why."""
+    """A key of the config, the value that it gets, and why.
+
+    Args:
+        offered: the line is written as a comment, for people to take or leave.
+    """
 
     key: str
     value: Any
     reason: str
+    offered: bool = False
 
 
 def merged(decisions: Iterable[Decision], more: Iterable[Decision]) -> list[Decision]:

@@ -11,7 +11,7 @@ from segcore.plan.capacity import capacity
 from segcore.plan.choices import BASES, minutes_of, network_of, task_of
 from segcore.plan.decision import Decision, merged
 from segcore.plan.facts import DataFacts, Machine, Measured
-from segcore.plan.views import mirroring, shown_share, sizes
+from segcore.plan.views import mirroring, offered, shown_share, sizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +87,7 @@ def draft(plan: Plan, data: DataFacts, machine: Machine, base: Mapping[str, Any]
         *entity,
         *views,
         *mirroring(data, plan.task),
+        *offered(data, plan.task),
         *capacity(data, plan.task, plan.network, base, edge, shown),
         *schedule.device(machine),
     )

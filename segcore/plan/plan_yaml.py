@@ -34,6 +34,8 @@ def plan_yaml(plan: Plan, base: Mapping[str, Any], head: Sequence[str]) -> str:
     lines += _comment(f"{plan.minutes:g} minutes: {minutes}", "")
     lines.append(f"_BASE_: {plan.base}")
     kept = differing(plan.decisions, base)
+    written = {d.key.partition(".")[0] for d in kept if not d.offered}
+    kept = [d for d in kept if d.key.partition(".")[0] in written]  # no section of comments alone
     kept.sort(key=lambda d: _place(d.key))
     return "\n".join([*lines, *_sections(kept)]) + "\n"
 
@@ -56,7 +58,7 @@ def _sections(decisions: Sequence[Decision]) -> Iterator[str]:
         above = parts
         indent = "  " * len(parts)
         yield from _comment(decision.reason, indent)
-        yield f"{indent}{name}: {in_yaml(decision.value)}"
+        yield f"{indent}{'# ' if decision.offered else ''}{name}: {in_yaml(decision.value)}"
 
 
 def _comment(text: str, indent: str) -> list[str]:

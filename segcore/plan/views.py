@@ -25,6 +25,7 @@ LARGEST_CROP = {False: (384, 512), True: (640, 1024)}  # with queries, of a dete
 CROP_SHARE = 0.6  # of the shorter edge, that a crop for queries shows
 JITTER = {True: (0.8, 0.9, 1.0, 1.1, 1.2), False: (0.7, 0.85, 1.0, 1.15, 1.3)}  # of a detector
 SHOWN = 3
+FEW = 200  # images: of fewer, augmentations that no file can say are right are offered
 
 
 def edge_of_tests(data: DataFacts, machine: Machine, least: int) -> tuple[int, str]:
@@ -146,3 +147,24 @@ def mirroring(data: DataFacts, task: str) -> list[Decision]:
         return [Decision("INPUT.RANDOM_FLIP", "none", f"{why}, and that of {alone[0]} is no class")]
     swap = [list(pair) for pair in pairs]
     return [Decision("INPUT.MIRROR_SWAP", swap, f"{why}, so the two change places there")]
+
+
+def offered(data: DataFacts, task: str) -> list[Decision]:
+    """What may help data of few images, and only people can say whether it is right for them."""
+    if data.images >= FEW:
+        return []
+    turned = Decision(
+        "INPUT.VERTICAL_FLIP",
+        0.5,
+        f"{data.images} images: where they have no up and down (cells, aerial images), half of them"
+        " upside down show more; INPUT.ROTATION turns by degrees",
+        offered=True,
+    )
+    pasted = Decision(
+        "INPUT.COPY_PASTE",
+        {"PROBABILITY": 0.5},
+        f"{data.images} images: objects of another image on half of them (Ghiasi et al., 2021);"
+        " not measured with short trainings",
+        offered=True,
+    )
+    return [turned, pasted] if task == "instance" else [turned]

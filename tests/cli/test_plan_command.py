@@ -10,8 +10,9 @@ from tiny import make_dataset
 
 from segcore.cli.main import main
 from segcore.cli.plan import Asked, values_of, write_plan
+from segcore.cli.plan import main as plan_command
 from segcore.config import load_config
-from segcore.errors import ConfigError
+from segcore.errors import ConfigError, DataError
 from segcore.plan.plan import Wishes
 
 CLASSES = '["box", "disc", "ground"]'
@@ -83,6 +84,28 @@ def test_plan_is_a_config_with_a_reason_a_line(folder, tmp_path, data, wishes, b
         key, _, value = line.partition(":")
         if value and not key.lstrip().startswith("#"):
             assert above.lstrip().startswith("#"), line
+
+
+def test_a_plan_that_is_there_raises_and_stays_unless_it_may_be_replaced(folder, tmp_path):
+    output = tmp_path / "plan.yaml"
+    output.write_text("SEED: 7\n")
+    given = {"val": None, "output": output, "catalogs": (), "opts": ()}
+    with pytest.raises(ConfigError, match=r"plan.yaml is there already.*--overwrite"):
+        plan_command(data=str(folder / "none.json"), overwrite=False, **given)
+    assert output.read_text() == "SEED: 7\n"
+    with pytest.raises((ConfigError, DataError), match=r"none\.json"):  # which is looked at then
+        plan_command(data=str(folder / "none.json"), overwrite=True, **given)
+
+
+def test_few_images_are_offered_augmentations_as_comments(folder, tmp_path):
+    text = planned(folder, "instances.json", tmp_path).read_text()
+    assert "  # VERTICAL_FLIP: 0.5\n" in text
+    assert "  # COPY_PASTE: {PROBABILITY: 0.5}\n" in text
+    taken = tmp_path / "taken.yaml"
+    taken.write_text(text.replace("# VERTICAL", "VERTICAL").replace("# COPY_PASTE", "COPY_PASTE"))
+    for file, share in ((tmp_path / "plan.yaml", 0.0), (taken, 0.5)):
+        data = load_config(file).INPUT
+        assert (share, share) == (data.VERTICAL_FLIP, data.COPY_PASTE.PROBABILITY)
 
 
 def test_plan_says_what_differs_from_its_base_alone(folder, tmp_path):

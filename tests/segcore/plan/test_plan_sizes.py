@@ -5,7 +5,7 @@ from drawn_facts import CPU, GPU, facts
 
 from segcore.plan.capacity import capacity
 from segcore.plan.choices import QUERIES, TWO_STAGE
-from segcore.plan.views import edge_of_tests, mirroring, sizes
+from segcore.plan.views import edge_of_tests, mirroring, offered, sizes
 
 BASE = {
     "INPUT.MIN_SIZE_TEST": 320,
@@ -119,3 +119,11 @@ def test_mirroring_swaps_classes_of_both_sides_and_is_off_for_one_alone():
     assert "that of left_mirror is no class" in decision.reason
     assert not mirroring(cars, "entity")  # which have no names
     assert not mirroring(facts(), "instance")
+
+
+def test_augmentations_are_offered_for_few_images_alone():
+    assert offered(facts(images=200), "instance") == []
+    few = offered(facts(images=199), "instance")
+    assert [d.key for d in few] == ["INPUT.VERTICAL_FLIP", "INPUT.COPY_PASTE"]
+    assert all(d.offered for d in few)
+    assert [d.key for d in offered(facts(images=4), "semantic")] == ["INPUT.VERTICAL_FLIP"]
