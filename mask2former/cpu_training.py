@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mask2former.decoder import DecoderLayer, MaskedDecoder
-from mask2former.pixel_decoder import EncoderLayer
-from segcore.nn.cpu_training import feed_forward, mask_products
+from mask2former.pixel_decoder import DeformableSelfAttention, EncoderLayer
+from segcore.nn.cpu_training import feed_forward, linear, mask_products
 from segcore.structures import Prediction
 
 
@@ -26,6 +26,19 @@ class _EncoderLayer(EncoderLayer):
             return super()._settle(x, read)
         x = self.norm1(x + read)
         return self.norm2(x + feed_forward(x, self.linear1, self.linear2))
+
+
+class _DeformableSelfAttention(DeformableSelfAttention):
+    """Points in float32, whatever the rest is in, but not their gradients."""
+
+    def _aim(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        mixed = torch.is_autocast_enabled("cpu")
+        kind = torch.get_autocast_dtype("cpu") if mixed else torch.float32
+        layer = self.sampling_offsets
+        with torch.autocast("cpu", enabled=False):
+            exact = query.to(layer.weight.dtype)
+            offsets = linear(exact, layer.weight, layer.bias, kind)
+        return offsets, self.attention_weights(query)
 
 
 class _MaskedDecoder(MaskedDecoder):
@@ -45,6 +58,7 @@ class _MaskedDecoder(MaskedDecoder):
 
 TRAINED: dict[type[nn.Module], type[nn.Module]] = {
     DecoderLayer: _DecoderLayer,
+    DeformableSelfAttention: _DeformableSelfAttention,
     EncoderLayer: _EncoderLayer,
     MaskedDecoder: _MaskedDecoder,
 }

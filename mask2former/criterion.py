@@ -7,7 +7,7 @@ a layer (all layers have as many), P points, K classes, h w mask cells.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mask2former.matcher import Matcher, Pairs, Weights
-from segcore.nn.points import sample_points, sample_rows
+from segcore.nn.points import as_quickly_read, sample_points, sample_rows
 from segcore.pinned import upload
 from segcore.structures import Prediction, Targets
 
@@ -58,6 +58,7 @@ class Criterion:
             num_segments: what the mask losses are divided by: segments a batch, averaged over
                 ranks and accumulated batches. The trainer counts; this class knows of neither.
         """
+        targets = [replace(t, masks=as_quickly_read(t.masks)) for t in targets]
         ordered = [layers[-1], *layers[:-1]]  # the published order
         on_host = not layers[0].logits.is_cuda
         alone = on_host if self.published_order is None else self.published_order

@@ -232,6 +232,7 @@ class Solver:
     EMA: Ema = field(default_factory=Ema)
     EARLY_STOPPING: EarlyStopping = field(default_factory=EarlyStopping)
     PREPARE: bool = True  # on a CPU: the same layers by faster routes, not bit for bit
+    WINOGRAD: bool = True  # among them; as TEST.WINOGRAD, for large maps alone
 
 
 @dataclass

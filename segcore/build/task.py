@@ -63,7 +63,7 @@ def build_for_training(cfg: Config, metadata: Metadata | None = None) -> Task:
         if lacking := missing_operator():
             logger.warning("training with plain layers, slower: this PyTorch has no %s", lacking)
         else:
-            train_on_cpu(task.model, task.trained)
+            train_on_cpu(task.model, task.trained, winograd=cfg.SOLVER.WINOGRAD)
     return task
 
 

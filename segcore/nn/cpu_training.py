@@ -17,18 +17,23 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from segcore.nn.layers import Attention
+from segcore.nn.layers import Attention, ConvNorm
+from segcore.nn.winograd import VECTOR, learns_winograd, trained_conv
 
 ops: Any = torch.ops.mkldnn
 
 
-def train_on_cpu(model: nn.Module, own: Mapping[type[nn.Module], type[nn.Module]]) -> None:
+def train_on_cpu(
+    model: nn.Module, own: Mapping[type[nn.Module], type[nn.Module]], *, winograd: bool = True
+) -> None:
     """Give a model's modules their classes for training on a CPU, in place.
 
     Args:
         own: by its plain class, an architecture's own ones, besides those that models share.
+        winograd: 3x3 convolutions of large maps in float32 by Winograd's algorithm, where the
+            compiled kernels are.
     """
-    classes = SHARED | dict(own)
+    classes = SHARED | ({ConvNorm: _ConvNorm} if winograd else {}) | dict(own)
     for module in model.modules():
         module.__class__ = classes.get(type(module), type(module))
 
@@ -44,27 +49,37 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "
 
 class _LinearProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kind: torch.dtype
+    ) -> Tensor:
+        ctx.save_for_backward(x.to(kind), weight)
         return product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        to_input, learns, shifts = ctx.needs_input_grad
+        to_input, learns, shifts, _ = ctx.needs_input_grad
         rows = grad.flatten(0, -2)  # (S, D)
+        sums, rows = rows.sum(0) if shifts else None, rows.to(x.dtype)
         return (
-            product(grad, weight.mT) if to_input else None,
-            rows.mT @ x.flatten(0, -2) if learns else None,
-            rows.sum(0) if shifts else None,
+            product(grad.to(x.dtype), weight.to(x.dtype).mT).float() if to_input else None,
+            (rows.mT @ x.flatten(0, -2)).float() if learns else None,
+            sums,
+            None,
         )
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """torch's `linear`, in float32 through oneDNN; mixed precision goes there by itself."""
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, backward: torch.dtype = torch.float32
+) -> Tensor:
+    """torch's `linear`, in float32 through oneDNN; mixed precision goes there by itself.
+
+    Args:
+        backward: in what float32's gradients are multiplied.
+    """
     if x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
-        return _LinearProduct.apply(x, weight, bias)
+        return _LinearProduct.apply(x, weight, bias, backward)
     return F.linear(x, weight, bias)
 
 
@@ -82,6 +97,52 @@ class _Attention(Attention):
     def _project(self, *inputs: Tensor) -> list[Tensor]:
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         return [linear(*x) for x in zip(inputs, weights, biases, strict=True)]
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        if q.dtype != torch.bfloat16:
+            return super()._attend(q, k, v, mask)
+        with torch.autocast("cpu", enabled=False):
+            return _Attend.apply(q.contiguous(), k.contiguous(), v.contiguous(), mask)
+
+
+class _Attend(torch.autograd.Function):
+    """Attention by whole matrices: in bfloat16 PyTorch's own takes twice as long backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        q = q * q.shape[-1] ** -0.5
+        logits = q @ k.mT  # (B, heads, Q, S)
+        if mask is not None:
+            logits += logits.new_zeros(mask.shape).masked_fill_(~mask, float("-inf"))
+        weights = logits.softmax(-1)
+        ctx.save_for_backward(q, k, v, weights)
+        return weights @ v
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, weights = ctx.saved_tensors
+        slopes = torch.ops.aten._softmax_backward_data(grad @ v.mT, weights, -1, weights.dtype)
+        return slopes @ k * q.shape[-1] ** -0.5, slopes.mT @ q, weights.mT @ grad, None
+
+
+class _ConvNorm(ConvNorm):
+    """A 3x3 convolution of a large map by Winograd's algorithm."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, D, h, w)."""
+        if not self._gains(input):
+            return super().forward(input)
+        x = self.norm(trained_conv(input, self.weight))
+        return x.relu_() if self.relu else x
+
+    def _gains(self, x: Tensor) -> bool:
+        """In float32, where the maps have more tiles than the weights, which change, channels."""
+        exact = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        channels, plain = (self.in_channels, self.out_channels), self.kernel_size == (3, 3)
+        fits = plain and not any(c % VECTOR for c in channels)
+        tiles = len(x) * -(-x.shape[2] // 4) * -(-x.shape[3] // 4)
+        return exact and fits and tiles > max(channels) and learns_winograd()
 
 
 def _weight_gradients(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,7 +164,8 @@ class _FeedForward(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         x, weight1, hidden, weight2 = ctx.saved_tensors
         second = _weight_gradients(grad, hidden)
-        inner = torch.ops.aten.threshold_backward(product(grad, weight2.mT), hidden, 0)
+        inner = product(grad, weight2.mT)
+        torch.ops.aten.threshold_backward.grad_input(inner, hidden, 0, grad_input=inner)
         return product(inner, weight1.mT), *_weight_gradients(inner, x), *second
 
 
@@ -158,4 +220,7 @@ def mask_products(features: Tensor, embeddings: list[Tensor]) -> tuple[Tensor, .
     return _MaskProducts.apply(features, *embeddings)
 
 
-SHARED: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: Linear, Attention: _Attention}
+SHARED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: Linear,
+    Attention: _Attention,
+}

@@ -72,8 +72,12 @@ class Attention(nn.Module):
             for x in self._project(query, key, value)
         )  # (B, heads, Q or S, C/heads)
         mask = None if allowed is None else allowed[:, None]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out = self._attend(q, k, v, mask)
         return self.out_proj(out.transpose(1, 2).flatten(2))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, heads, Q or S, C/heads), mask (B, 1, Q, S) bool -> (B, heads, Q, C/heads)."""
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
     def _project(self, *inputs: Tensor) -> list[Tensor]:
         """Query, key and value, each by its third of the weights."""

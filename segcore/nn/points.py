@@ -19,11 +19,32 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
     corners. Computed in the points' precision.
     """
     grid = (2 * points - 1)[:, :, None]  # (N, P, 1, 2)
-    return F.grid_sample(maps.to(points.dtype), grid, align_corners=False)[..., 0]
+    maps = maps.to(points.dtype)
+    parts = _parts(maps)
+    maps = maps.unflatten(1, (parts, -1)).flatten(0, 1)  # (N * parts, T / parts, H, W)
+    grid = grid[:, None].expand(-1, parts, -1, -1, -1).flatten(0, 1)
+    values = F.grid_sample(maps, grid, align_corners=False)[..., 0]
+    return values.unflatten(0, (-1, parts)).flatten(1, 2)
+
+
+def _parts(maps: Tensor) -> int:
+    """In how many of views each map is looked up: a CPU's threads share maps out, not views."""
+    if maps.is_cuda or len(maps) > 1:
+        return 1
+    threads = torch.get_num_threads()
+    return next((n for n in range(threads, 1, -1) if maps.shape[1] % n == 0), 1)
+
+
+def as_quickly_read(masks: Tensor) -> Tensor:
+    """Boolean masks (N, T, H, W) as they are looked up in the least time: on a CPU, while they are
+    few, in float32."""
+    return masks if masks.is_cuda or masks.numel() > BUDGET else masks.float()
 
 
 def sample_bool(masks: Tensor, points: Tensor) -> Tensor:
-    """Values of boolean masks (N, T, H, W), without a float copy, at points (P, 2): (N, T, P)."""
+    """Values of masks (N, T, H, W) at points (P, 2): (N, T, P); of boolean ones without a copy."""
+    if masks.is_floating_point():
+        return sample_points(masks, points.expand(len(masks), -1, -1))
     flat = masks.flatten(2)
     index, weight = _corners(points, masks.shape[-2], masks.shape[-1])  # (4, P)
     values = []
@@ -39,10 +60,25 @@ def sample_rows(masks: Tensor, rows: Tensor, points: Tensor) -> Tensor:
     Returns:
         (R, T, P)
     """
+    if masks.is_floating_point():
+        return _rows_of_float(masks, rows, points)
     few = max(1, BUDGET // max(1, 4 * points[:1, ..., 0].numel()))
     parts = zip(rows.split(few), points.split(few), strict=True)
     values = [_few_rows(masks, *part) for part in parts]
     return values[0] if len(values) == 1 else torch.cat(values)
+
+
+def _rows_of_float(masks: Tensor, rows: Tensor, points: Tensor) -> Tensor:
+    order = rows.argsort()
+    if torch.equal(rows[order], torch.arange(len(masks), device=rows.device)):
+        return _each_view(masks, points[order])[rows]  # each once: points are less to copy
+    return _each_view(masks[rows], points)
+
+
+def _each_view(masks: Tensor, points: Tensor) -> Tensor:
+    """(R, T, H, W), each view at points of its own (R, T, P, 2): (R, T, P)."""
+    values = sample_points(masks.flatten(0, 1)[:, None], points.flatten(0, 1))  # (R*T, 1, P)
+    return values.view(points.shape[:-1])
 
 
 def _few_rows(masks: Tensor, rows: Tensor, points: Tensor) -> Tensor:

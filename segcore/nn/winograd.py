@@ -1,4 +1,4 @@
-"""3x3 convolutions in float32 by Winograd's F(4x4, 3x3), for inference on a CPU.
+"""3x3 convolutions in float32 by Winograd's F(4x4, 3x3), on a CPU.
 
 After "Fast Algorithms for Convolutional Neural Networks" (Lavin and Gray, section 4.3): a quarter
 of the products, and several times the rounding error. The kernels are in `ops/`.
@@ -8,8 +8,11 @@ Legend of one-letter names: B images, C D channels, h w feature cells.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from segcore.nn import ms_deform_attn  # its compiled kernels come with this one
 from segcore.nn.packed import PackedConv
@@ -60,6 +63,56 @@ def winograd_conv(
         added = added.float().permute(last).contiguous()
     x = x.float().permute(last).contiguous()
     return torch.ops.msda.winograd_conv(x, weight, bias, added, relu).permute(0, 3, 1, 2)
+
+
+def learns_winograd() -> bool:
+    """Whether the compiled kernels have the gradients, too."""
+    return bool(ms_deform_attn.compiled) and hasattr(torch.ops.msda, "winograd_weight_gradient")
+
+
+class _TrainedConv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return winograd_conv(x, _pack_anew(weight), None, False)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        to_input = to_weight = None
+        if ctx.needs_input_grad[0]:
+            turned = weight.flip(2, 3).transpose(0, 1)
+            to_input = winograd_conv(grad, _pack_anew(turned), None, False)
+        if ctx.needs_input_grad[1]:
+            to_weight = _weight_gradient(x, grad)
+        return to_input, to_weight
+
+
+def _both_sides() -> Tensor:
+    """(36, 9): from a window of weights to its products', rows and columns in one."""
+    sides = torch.tensor(WEIGHTS)
+    return torch.kron(sides, sides)
+
+
+def _pack_anew(weight: Tensor) -> Tensor:
+    """As `pack_winograd`, quicker and in float32: for weights that change at every step."""
+    windows = weight.permute(2, 3, 1, 0).flatten(0, 1)  # (9, C, D)
+    return (_both_sides() @ windows.flatten(1)).unflatten(1, windows.shape[1:])
+
+
+def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    """(B, C, h, w), (B, D, h, w) -> (D, C, 3, 3)."""
+    last = (0, 2, 3, 1)
+    x, grad = x.permute(last).contiguous(), grad.permute(last).contiguous()
+    packed = torch.ops.msda.winograd_weight_gradient(x, grad)  # (36, C, D)
+    windows = (_both_sides().T @ packed.flatten(1)).view(3, 3, *packed.shape[1:])
+    return windows.permute(3, 2, 0, 1)
+
+
+def trained_conv(x: Tensor, weight: Tensor) -> Tensor:
+    """`winograd_conv` with gradients: (B, C, h, w), (D, C, 3, 3) -> (B, D, h, w)."""
+    return _TrainedConv.apply(x, weight)
 
 
 class WinogradConv(nn.Module):

@@ -14,7 +14,7 @@ from mask2former import matcher as matcher_module
 from mask2former.criterion import Criterion
 from mask2former.matcher import Matcher, Weights
 from segcore.nn import points as points_file
-from segcore.nn.points import sample_bool, sample_points, sample_rows
+from segcore.nn.points import as_quickly_read, sample_bool, sample_points, sample_rows
 from segcore.structures import Prediction, Targets
 
 K, Q = 4, 6
@@ -58,6 +58,38 @@ def test_bool_masks_read_like_float_ones():
     torch.testing.assert_close(sample_rows(masks, rows, own), wanted[rows], atol=2e-5, rtol=0)
     wanted = sample_points(masks.float(), points[:1].expand(3, -1, -1))
     torch.testing.assert_close(sample_bool(masks, points[0]), wanted, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [[2, 0, 1], [2, 0, 2], [0, 1], []])
+def test_float_masks_read_like_bool_ones(rows, monkeypatch):
+    masks = targets(3, 2).masks
+    generator = torch.Generator().manual_seed(2)
+    own = torch.rand(len(rows), 2, 40, 2, generator=generator) * 1.2 - 0.1
+    shared, rows = torch.rand(40, 2, generator=generator), torch.tensor(rows, dtype=torch.long)
+    close = {"atol": 2e-5, "rtol": 0}
+    few = as_quickly_read(masks)
+    assert few.dtype == torch.float32
+    torch.testing.assert_close(sample_rows(few, rows, own), sample_rows(masks, rows, own), **close)
+    torch.testing.assert_close(sample_bool(few, shared), sample_bool(masks, shared), **close)
+    assert sample_bool(few[:0], shared).shape == (0, 2, 40)
+    monkeypatch.setattr(points_file, "BUDGET", masks.numel() - 1)
+    assert as_quickly_read(masks) is masks
+
+
+@pytest.mark.parametrize("views", [1, 7, 8, 100])
+def test_views_are_looked_up_alike_by_any_number_of_threads(views):
+    generator = torch.Generator().manual_seed(2)
+    maps, points = (
+        torch.rand(shape, generator=generator) for shape in ((1, views, 9, 8), (1, 30, 2))
+    )
+    wanted = F.grid_sample(maps, (2 * points - 1)[:, :, None], align_corners=False)[..., 0]
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 16):
+            torch.set_num_threads(threads)
+            assert torch.equal(sample_points(maps, points), wanted)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_values_looked_up_a_few_masks_at_a_time_are_bit_equal(monkeypatch):

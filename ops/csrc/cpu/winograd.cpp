@@ -25,6 +25,7 @@ struct Maps {
   int64_t images, height, width, inputs, outputs;
   int64_t down() const { return (height + 3) / 4; }
   int64_t across() const { return (width + 3) / 4; }
+  int64_t tiles() const { return images * down() * across(); }
   int64_t pixel(int64_t image, int64_t y, int64_t x) const {
     return (image * height + y) * width + x;
   }
@@ -47,23 +48,30 @@ constexpr int64_t kHeld = int64_t{1} << 21;  // numbers on each side of the prod
 struct Kernels {
   decltype(&plain::winograd_input) input;
   decltype(&plain::winograd_output) output;
+  decltype(&plain::winograd_gradient) gradient;
 };
 
 Kernels find_kernels() {
 #if defined(__x86_64__)
   switch (isa()) {
-    case Isa::avx512: return {avx512::winograd_input, avx512::winograd_output};
-    case Isa::avx2: return {avx2::winograd_input, avx2::winograd_output};
+    case Isa::avx512:
+      return {avx512::winograd_input, avx512::winograd_output, avx512::winograd_gradient};
+    case Isa::avx2: return {avx2::winograd_input, avx2::winograd_output, avx2::winograd_gradient};
     case Isa::plain: break;
   }
 #endif
-  return {plain::winograd_input, plain::winograd_output};
+  return {plain::winograd_input, plain::winograd_output, plain::winograd_gradient};
 }
 
 // The first numbers of a buffer as (36, count, channels).
 Tensor matrices(Tensor& buffer, int64_t count, int64_t channels) {
   return torch::stable::view(torch::stable::narrow(buffer, 0, 0, 36 * count * channels),
                              {36, count, channels});
+}
+
+// An odd number: matrices a power of two apart would share few places of a cache.
+int64_t tiles_at_a_time(const Maps& maps) {
+  return std::min(maps.tiles(), kHeld / (36 * std::max(maps.inputs, maps.outputs))) | int64_t{1};
 }
 
 void multiply(const Tensor& a, const Tensor& b, const Tensor& out) {
@@ -103,10 +111,7 @@ Tensor winograd_conv(const Tensor& x, const Tensor& weight, const std::optional<
   const Maps maps = check(x, weight, bias, added);
   const Kernels kernels = find_kernels();
   Tensor y = torch::stable::new_empty(x, {maps.images, maps.height, maps.width, maps.outputs});
-  const int64_t tiles = maps.images * maps.down() * maps.across();
-  // an odd number of rows: matrices a power of two apart would share few places of a cache
-  const int64_t most =
-      std::min(tiles, kHeld / (36 * std::max(maps.inputs, maps.outputs))) | int64_t{1};
+  const int64_t tiles = maps.tiles(), most = tiles_at_a_time(maps);
   Tensor inputs = torch::stable::new_empty(x, {36 * most * maps.inputs});
   Tensor outputs = torch::stable::new_empty(x, {36 * most * maps.outputs});
   for (int64_t first = 0; first < tiles; first += most) {
@@ -125,14 +130,48 @@ Tensor winograd_conv(const Tensor& x, const Tensor& weight, const std::optional<
   return y;
 }
 
+// Gradients of the 36 products' weights, (36, C, D), from those of the outputs (B, H, W, D).
+Tensor winograd_weight_gradient(const Tensor& x, const Tensor& grad) {
+  STD_TORCH_CHECK(x.dim() == 4 && grad.dim() == 4 && grad.is_contiguous() &&
+                      grad.scalar_type() == ScalarType::Float && grad.size(0) == x.size(0) &&
+                      grad.size(1) == x.size(1) && grad.size(2) == x.size(2),
+                  "winograd: the gradient must be (B, H, W, D) float32, contiguous, like x");
+  Tensor sums = torch::stable::new_zeros(x, {36, x.size(3), grad.size(3)});
+  const Maps maps = check(x, sums, std::nullopt, std::nullopt);
+  const Kernels kernels = find_kernels();
+  const int64_t tiles = maps.tiles(), most = tiles_at_a_time(maps);
+  Tensor inputs = torch::stable::new_empty(x, {36 * most * maps.inputs});
+  Tensor grads = torch::stable::new_empty(x, {36 * most * maps.outputs});
+  Tensor products = torch::stable::empty_like(sums);
+  const auto* from = static_cast<const float*>(products.const_data_ptr());
+  auto* to = static_cast<float*>(sums.mutable_data_ptr());
+  for (int64_t first = 0; first < tiles; first += most) {
+    const int64_t last = std::min(first + most, tiles), count = last - first;
+    torch::stable::parallel_for(first, last, 16, [&](int64_t begin, int64_t end) {
+      kernels.input(maps, static_cast<const float*>(x.const_data_ptr()), begin, end, first, count,
+                    static_cast<float*>(inputs.mutable_data_ptr()));
+      kernels.gradient(maps, static_cast<const float*>(grad.const_data_ptr()), begin, end, first,
+                       count, static_cast<float*>(grads.mutable_data_ptr()));
+    });
+    multiply(torch::stable::transpose(matrices(inputs, count, maps.inputs), 1, 2),
+             matrices(grads, count, maps.outputs), products);
+    torch::stable::parallel_for(0, sums.numel(), 1 << 16, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) to[i] += from[i];
+    });
+  }
+  return sums;
+}
+
 }  // namespace
 }  // namespace msda
 
 STABLE_TORCH_LIBRARY_FRAGMENT(msda, library) {
   library.def(
       "winograd_conv(Tensor x, Tensor weight, Tensor? bias, Tensor? added, bool relu) -> Tensor");
+  library.def("winograd_weight_gradient(Tensor x, Tensor grad) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(msda, CPU, library) {
   library.impl("winograd_conv", TORCH_BOX(&msda::winograd_conv));
+  library.impl("winograd_weight_gradient", TORCH_BOX(&msda::winograd_weight_gradient));
 }

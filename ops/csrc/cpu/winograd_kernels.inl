@@ -27,6 +27,18 @@ INLINE void from_products(const Real<float>* m, int64_t from, Real<float>* out, 
   out[3 * to] = q + 8 * s + m[5 * from];
 }
 
+// A of four gradients of outputs.
+INLINE void to_gradients(const Real<float>* g, int64_t from, Real<float>* out, int64_t to) {
+  const Real<float> even = g[0] + g[2 * from], odd = g[from] + g[3 * from];
+  const Real<float> near = g[0] + 4 * g[2 * from], far = 2 * g[from] + 8 * g[3 * from];
+  out[0] = g[0];
+  out[to] = even + odd;
+  out[2 * to] = even - odd;
+  out[3 * to] = near + far;
+  out[4 * to] = near - far;
+  out[5 * to] = g[3 * from];
+}
+
 // Tiles [begin, end) of the image's tiles -> out (36, count, channels), from its row `first` on.
 void winograd_input(const Maps& maps, const float* x, int64_t begin, int64_t end, int64_t first,
                     int64_t count, float* out) {
@@ -74,6 +86,28 @@ void winograd_output(const Maps& maps, const float* products, int64_t begin, int
         if (added) v += load(added + to);
         store(y + to, relu ? (v > 0 ? v : Real<float>{}) : v);
       }
+    }
+  }
+}
+
+// Tiles [begin, end) of the outputs' gradients -> out (36, count, channels), from its row `first` on.
+void winograd_gradient(const Maps& maps, const float* grad, int64_t begin, int64_t end,
+                       int64_t first, int64_t count, float* out) {
+  constexpr int64_t lanes = Simd<float>::width;
+  const int64_t channels = maps.outputs;
+  for (int64_t i = begin; i < end; ++i) {
+    const Place at = maps.place(i);
+    for (int64_t c = 0; c < channels; c += lanes) {
+      Real<float> tile[16], half[24], wide[36];
+      for (int64_t j = 0; j < 16; ++j) {
+        const int64_t row = at.y + j / 4, column = at.x + j % 4;
+        const bool inside = row < maps.height && column < maps.width;
+        tile[j] = inside ? load(grad + maps.pixel(at.image, row, column) * channels + c)
+                         : Real<float>{};
+      }
+      for (int64_t j = 0; j < 4; ++j) to_gradients(tile + j, 4, half + j, 4);
+      for (int64_t j = 0; j < 6; ++j) to_gradients(half + 4 * j, 1, wide + 6 * j, 1);
+      for (int64_t j = 0; j < 36; ++j) store(out + (j * count + i - first) * channels + c, wide[j]);
     }
   }
 }

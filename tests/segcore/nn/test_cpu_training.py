@@ -12,8 +12,9 @@ from segcore.nn.cpu_training import (
     mask_products,
     train_on_cpu,
 )
-from segcore.nn.layers import Attention
+from segcore.nn.layers import Attention, ConvNorm
 from segcore.nn.packed import missing_operator
+from segcore.nn.winograd import learns_winograd
 
 pytestmark = pytest.mark.skipif(bool(missing_operator()), reason=f"no {missing_operator()}")
 
@@ -23,14 +24,15 @@ def leaves(*shapes):
     return [torch.randn(shape, requires_grad=True) for shape in shapes]
 
 
-def assert_same_gradients(mine, plain, values):
+def assert_same_gradients(mine, plain, values, bound=1e-5):
     """Of a weighted sum of two results of the same leaves."""
     weights = torch.randn(plain.shape)
-    torch.testing.assert_close(mine, plain)
+    torch.testing.assert_close(mine, plain, atol=bound, rtol=bound)
     wanted = torch.autograd.grad((plain * weights).sum(), values, retain_graph=True)
     found = torch.autograd.grad((mine * weights).sum(), values)
     for a, b in zip(found, wanted, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+        close = bound * max(1.0, float(b.abs().max()) if b.numel() else 0.0)
+        torch.testing.assert_close(a, b, atol=close, rtol=bound)
 
 
 @pytest.mark.parametrize("rows", [(0,), (1,), (2, 50)])
@@ -94,6 +96,48 @@ def test_mask_products_have_the_gradients_of_the_rows_that_are_looked_at(images)
     few[0, 0, 2:4] = few[2, -1, 5] = 1  # of a layer and an image none
     plain = torch.stack([x @ features for x in layers])
     assert_same_gradients(torch.stack(mine) * few, plain * few, (features, *layers))
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_attention_in_bf16_is_as_near_to_fp32_as_the_plain_one(masked):
+    torch.manual_seed(0)
+    plain, x = Attention(32, 4), torch.randn(2, 40, 32, requires_grad=True)
+    mask = (torch.rand(2, 40, 40) > 0.5) | torch.eye(40, dtype=torch.bool) if masked else None
+    exact = plain(x, x, x, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        theirs = plain(x, x, x, mask)
+        train_on_cpu(plain, {})
+        ours = plain(x, x, x, mask)
+    assert ours.dtype == theirs.dtype
+    values = (x, *plain.parameters())
+    wanted, others, found = (
+        (y, *torch.autograd.grad(y.float().square().sum(), values)) for y in (exact, theirs, ours)
+    )
+    for a, b, c in zip(wanted, others, found, strict=True):
+        assert (c - a).norm() < 2 * (b - a).norm() + 1e-3 * a.norm()
+
+
+@pytest.mark.skipif(not learns_winograd(), reason="ops/ is not built, or older")
+@pytest.mark.parametrize(("size", "gains"), [((20, 30), True), ((8, 8), False)])
+def test_large_maps_are_convolved_by_winograd(size, gains):
+    torch.manual_seed(0)
+    plain = ConvNorm(16, 32, 3, relu=True)
+    x = torch.randn(1, 16, *size, requires_grad=True)
+    wanted = plain(x)
+    train_on_cpu(plain, {})
+    mine = plain(x)
+    assert ("TrainedConv" in names_of_graph(mine)) is gains
+    assert_same_gradients(mine, wanted, (x, *plain.parameters()), bound=5e-5)
+
+
+def names_of_graph(result):
+    """Of what backward goes through."""
+    names, open_nodes = set(), [result.grad_fn]
+    while open_nodes:
+        node = open_nodes.pop()
+        names.add(type(node).__name__)
+        open_nodes += [other for other, _ in node.next_functions if other is not None]
+    return " ".join(names)
 
 
 def test_attention_equals_the_plain_one():

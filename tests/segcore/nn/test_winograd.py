@@ -9,7 +9,9 @@ from segcore.nn.packed import PackedConv, missing_operator
 from segcore.nn.winograd import (
     WinogradConv,
     has_winograd,
+    learns_winograd,
     pack_winograd,
+    trained_conv,
     use_winograd,
     winograd_conv,
 )
@@ -61,3 +63,41 @@ def test_only_fitting_convolutions_of_a_prepared_model_are_replaced():
 def test_other_numbers_of_channels_raise():
     with pytest.raises(RuntimeError, match="channels must be multiples of 16; there are 8 and 16"):
         winograd_conv(torch.zeros(1, 8, 4, 4), torch.zeros(36, 8, 16), None, False)
+
+
+@pytest.mark.skipif(not learns_winograd(), reason="ops/ is older than the gradients")
+@pytest.mark.parametrize("isa", ["avx512", "avx2", "plain"])
+@pytest.mark.parametrize("size", [(1, 1), (5, 3), (17, 30)])
+@pytest.mark.parametrize(("C", "D"), [(16, 48), (256, 32)])
+def test_gradients_equal_the_convolutions(monkeypatch, C, D, size, isa):
+    monkeypatch.setenv("MSDA_ISA", isa)
+    torch.manual_seed(0)
+    x = torch.randn(2, C, *size, requires_grad=True)
+    weight = torch.randn(D, C, 3, 3, requires_grad=True)
+    wanted = F.conv2d(x.double(), weight.double(), padding=1)
+    found = trained_conv(x, weight)
+    grad = torch.randn(wanted.shape)
+    exact = (wanted, *torch.autograd.grad(wanted, (x, weight), grad.double()))
+    mine = (found, *torch.autograd.grad(found, (x, weight), grad))
+    for a, b in zip(mine, exact, strict=True):
+        close = {"rtol": 0, "atol": 2e-5 * float(b.detach().abs().max())}
+        torch.testing.assert_close(a, b, check_dtype=False, **close)
+
+
+@pytest.mark.skipif(not learns_winograd(), reason="ops/ is older than the gradients")
+def test_what_needs_no_gradient_gets_none():
+    x, weight = torch.randn(1, 16, 5, 6), torch.randn(16, 16, 3, 3)
+    for value in (x, weight):
+        value.requires_grad_(True)
+        trained_conv(x, weight).sum().backward()
+        assert value.grad is not None
+        value.requires_grad_(False)
+        value.grad = None
+    assert x.grad is None and weight.grad is None
+
+
+@pytest.mark.skipif(not learns_winograd(), reason="ops/ is older than the gradients")
+def test_gradients_of_another_size_raise():
+    x = torch.randn(1, 8, 8, 16)
+    with pytest.raises(RuntimeError, match="like x"):
+        torch.ops.msda.winograd_weight_gradient(x, torch.randn(1, 8, 7, 16))
