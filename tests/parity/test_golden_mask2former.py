@@ -17,6 +17,7 @@ from mask2former.weights import to_official, to_ours
 from segcore.config import load_config
 from segcore.data.catalog import Catalog
 from segcore.masks import area
+from segcore.nn.cpu_training import train_on_cpu
 from segcore.nn.prepared import prepare
 from segcore.nn.resize import Upsampler
 from segcore.nn.winograd import has_winograd, use_winograd
@@ -174,7 +175,21 @@ def losses_of(layers, targets, count):
 
 
 def test_losses():
-    losses = losses_of(coco_outputs(), [golden_targets()], 3.0)
+    check_losses(losses_of(coco_outputs(), [golden_targets()], 3.0))
+
+
+@needs_onednn
+def test_r50_trained_on_a_cpu_predicts_and_loses_the_same():
+    task, batch = task_of(COCO), batch_of()
+    model = copy.deepcopy(task.model).eval()
+    train_on_cpu(model, task.trained)
+    outputs = model(batch.images, batch.sizes)
+    check_r50(outputs)
+    torch.manual_seed(0)
+    check_losses(task.losses(outputs, [golden_targets()], torch.tensor([3.0, 3.0])))
+
+
+def check_losses(losses):
     wanted = {
         "loss_ce": 9.80691, "loss_mask": 7.35012, "loss_dice": 3.64394,
         "loss_ce_0": 11.03578, "loss_mask_0": 3.95895, "loss_dice_0": 3.49668,
