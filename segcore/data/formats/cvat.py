@@ -270,7 +270,7 @@ def _images_beside(path: Path) -> Path:
     name = "" if first is None else first.attributes.get("name", "")
     stem = path.stem
     places = ["images", f"images/{stem}", f"../images/{stem}", "../images"]
-    places += [stem, "JPEGImages", "data", "."]
+    places += [stem, "JPEGImages", "data", "../JPEGImages", "../data", "."]
     return first_with([name], [path.parent / place for place in places], path)
 
 

@@ -283,7 +283,7 @@ def _images_beside(path: Path) -> Path:
         except DataError:
             continue
     places = [f"images/{path.stem}", f"../images/{path.stem}", "images", "../images"]
-    places += ["upload", "media/upload", "JPEGImages", "data", "."]
+    places += ["upload", "media/upload", "JPEGImages", "data", "../JPEGImages", "../data", "."]
     return first_with(names or [""], [path.parent / place for place in places], path)
 
 

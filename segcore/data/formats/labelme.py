@@ -295,6 +295,7 @@ def _images_beside(path: Path) -> Path:
             return folder
         places = [".", f"../images/{folder.name}", f"../../images/{folder.name}"]
         places += ["images", "../images", "../../images", "JPEGImages", "../JPEGImages", "data"]
+        places += ["../data", "../../JPEGImages", "../../data"]
         written = re.sub(r"^(\.\.?[/\\])+", "", written)
         return first_with([written], [folder / place for place in places], path)
     return folder

@@ -187,6 +187,7 @@ def _images_beside(path: Path) -> Path:
     if _own_folders(path):
         return path
     places = [f"../images/{path.name}", f"../../images/{path.name}", "../images", "../../images"]
+    places += ["../JPEGImages", "../../JPEGImages", "../data", "../../data"]
     for folder in (path / place for place in places):
         if folder.is_dir():
             return folder.resolve()

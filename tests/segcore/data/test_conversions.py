@@ -158,3 +158,12 @@ def test_stuff_classes_stay_where_the_format_has_a_word_for_them(tiny, tmp_path)
             assert lost == {"stuff classes, which are read as things": 1}
         elif name not in ("label_png", "color_png"):
             assert (metadata.is_thing, lost) == ((True, True, False), {})
+
+
+@pytest.mark.parametrize("place", ["JPEGImages", "data"])
+@pytest.mark.parametrize("name", ["labelme", "cvat", "label_studio", "mask_folders"])
+def test_images_are_found_where_other_tools_put_them(tmp_path, name, place):
+    path, _ = converted(make_shapes(tmp_path / "in"), tmp_path / "out", name)
+    (tmp_path / "out/images/train").rename(tmp_path / "out" / place)
+    (tmp_path / "out/images").rmdir()
+    assert set(masks_of(path.partition("@")[0])[1]) == {"one", "two", "empty"}
