@@ -6,7 +6,7 @@ h w feature cells.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from mask2former.model import Mask2Former
 from mask2former.pixel_decoder import EncoderLayer, PixelDecoder
 from segcore.nn.group_norm import group_norm_
 from segcore.nn.packed import CACHED_TOKENS, PackedLinear
-from segcore.nn.prepared import Preparation, as_class
+from segcore.nn.prepared import PackedConvNorm, Preparation, as_class
 
 
 class _DecoderLayer(DecoderLayer):
@@ -69,8 +69,10 @@ class _EncoderLayer(nn.Module):
         logits = x.new_empty(*x.shape[:2], count, dtype=torch.float32)
         for part in _pieces(x.shape[1]):
             query = x[:, part] + code[part]
-            aimed = torch.cat([aim(query).float() for aim in self.aims], -1)
-            offsets[:, part], logits[:, part] = aimed.split((2 * count, count), -1)
+            aimed = [aim(query) for aim in self.aims]
+            if len(aimed) == 1:
+                aimed = aimed[0].split((2 * count, count), -1)
+            offsets[:, part], logits[:, part] = aimed
         offsets = offsets.unflatten(-1, (heads, levels, points, 2))
         logits = logits.unflatten(-1, (heads, levels * points))
         read = self.attend(value, shapes, reference, offsets, logits)
@@ -91,17 +93,18 @@ class _PixelDecoder(PixelDecoder):
     """Norms where the convolutions have left their maps, the finest one's with its sum."""
 
     def _tokens(self, coarse: list[Tensor]) -> Tensor:
-        maps = [conv(x) for (conv, _), x in zip(self.input_proj, coarse, strict=True)]
+        projections: Any = self.input_proj
+        maps = [conv(x) for (conv, _), x in zip(projections, coarse, strict=True)]
         counts = [x.shape[2:].numel() for x in maps]
         shape = (len(maps[0]), sum(counts), maps[0].shape[1])
         x = maps[0].new_empty(shape, dtype=torch.float32)  # (B, S, C), as a norm's result is
-        parts = zip(self.input_proj, maps, x.split(counts, dim=1), strict=True)
+        parts = zip(projections, maps, x.split(counts, dim=1), strict=True)
         for (_, norm), level, part in parts:
             group_norm_(level, norm, out=part.unflatten(1, level.shape[2:]).permute(0, 3, 1, 2))
         return x
 
     def _step_up(self, feature: Tensor, coarse: Tensor) -> Tensor:
-        return self.adapter_1.plus(feature, coarse)
+        return cast(PackedConvNorm, self.adapter_1).plus(feature, coarse)
 
 
 def _pixel_decoder(plain: PixelDecoder, kind: torch.dtype) -> nn.Module:

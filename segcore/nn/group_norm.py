@@ -56,7 +56,6 @@ def _reference(
 ) -> Tensor:
     y = norm(x)
     if coarse is not None:
-        coarse = coarse.contiguous(memory_format=torch.channels_last)
-        y += F.interpolate(coarse, y.shape[-2:], mode="bilinear")
+        y += F.interpolate(coarse.contiguous(), y.shape[-2:], mode="bilinear")
     y = y.relu_() if relu else y
     return y if out is None else out.copy_(y)

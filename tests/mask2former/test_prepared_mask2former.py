@@ -1,6 +1,7 @@
 """Mask2Former prepared for a CPU says what the plain model says."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -51,3 +52,19 @@ def test_a_decoder_of_another_class_keeps_the_mask_convolution(root):
         mine = prepare(copy.deepcopy(model), torch.float32, PREPARED)
         assert_alike(mine(*images).layers[-1].masks, wanted)
     assert type(mine.decoder) is theirs and isinstance(mine.decoder.class_embed, PackedLinear)
+
+
+def test_two_threads_at_once_get_what_one_gets(root):
+    _, prepared = both(model_of(root), PREPARED)
+    inputs = [pixels(1, 1, 3, *size, seed=size[0]) for size in ((64, 96), (96, 64), (80, 80))]
+
+    def answer(given):
+        with torch.inference_mode():
+            return prepared(*given).layers[-1]
+
+    alone = [answer(given) for given in inputs]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(answer, inputs * 4))
+    for mine, wanted in zip(together, alone * 4, strict=True):
+        assert_alike(mine.logits, wanted.logits, 1e-6)
+        assert_alike(mine.masks, wanted.masks, 1e-6)

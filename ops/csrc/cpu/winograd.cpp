@@ -1,5 +1,6 @@
-// 3x3 convolutions by Winograd's F(4x4, 3x3) on the CPU, a few tiles at a time: 2.25 products for
-// each output instead of 9. The products are torch's own, whichever library it has for them.
+// 3x3 convolutions by Winograd's F(4x4, 3x3) on the CPU: 2.25 products for each output instead of
+// 9. A thread takes a few tiles from the map to the result, held by its cache; the products of a
+// gradient are torch's.
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
@@ -10,6 +11,7 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <type_traits>
 
@@ -43,10 +45,12 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-constexpr int64_t kHeld = int64_t{1} << 21;  // numbers on each side of the products at a time: in a cache
+constexpr int64_t kHeld = int64_t{1} << 21;    // numbers on each side of the products at a time
+constexpr int64_t kThread = int64_t{1} << 20;  // of one thread
 
 struct Kernels {
   decltype(&plain::winograd_input) input;
+  decltype(&plain::winograd_products) products;
   decltype(&plain::winograd_output) output;
   decltype(&plain::winograd_gradient) gradient;
 };
@@ -55,12 +59,16 @@ Kernels find_kernels() {
 #if defined(__x86_64__)
   switch (isa()) {
     case Isa::avx512:
-      return {avx512::winograd_input, avx512::winograd_output, avx512::winograd_gradient};
-    case Isa::avx2: return {avx2::winograd_input, avx2::winograd_output, avx2::winograd_gradient};
+      return {avx512::winograd_input, avx512::winograd_products, avx512::winograd_output,
+              avx512::winograd_gradient};
+    case Isa::avx2:
+      return {avx2::winograd_input, avx2::winograd_products, avx2::winograd_output,
+              avx2::winograd_gradient};
     case Isa::plain: break;
   }
 #endif
-  return {plain::winograd_input, plain::winograd_output, plain::winograd_gradient};
+  return {plain::winograd_input, plain::winograd_products, plain::winograd_output,
+          plain::winograd_gradient};
 }
 
 // The first numbers of a buffer as (36, count, channels).
@@ -111,22 +119,27 @@ Tensor winograd_conv(const Tensor& x, const Tensor& weight, const std::optional<
   const Maps maps = check(x, weight, bias, added);
   const Kernels kernels = find_kernels();
   Tensor y = torch::stable::new_empty(x, {maps.images, maps.height, maps.width, maps.outputs});
-  const int64_t tiles = maps.tiles(), most = tiles_at_a_time(maps);
-  Tensor inputs = torch::stable::new_empty(x, {36 * most * maps.inputs});
-  Tensor outputs = torch::stable::new_empty(x, {36 * most * maps.outputs});
-  for (int64_t first = 0; first < tiles; first += most) {
-    const int64_t last = std::min(first + most, tiles), count = last - first;
-    float* to = static_cast<float*>(inputs.mutable_data_ptr());
-    torch::stable::parallel_for(first, last, 16, [&](int64_t begin, int64_t end) {
-      kernels.input(maps, static_cast<const float*>(x.const_data_ptr()), begin, end, first, count, to);
-    });
-    multiply(matrices(inputs, count, maps.inputs), weight, matrices(outputs, count, maps.outputs));
-    const float* from = static_cast<const float*>(outputs.const_data_ptr());
-    torch::stable::parallel_for(first, last, 16, [&](int64_t begin, int64_t end) {
-      kernels.output(maps, from, begin, end, first, count, data(bias), data(added), relu,
-                     static_cast<float*>(y.mutable_data_ptr()));
-    });
-  }
+  const int64_t tiles = maps.tiles();
+  if (tiles == 0) return y;
+  const int64_t threads = torch::stable::get_num_threads();
+  const int64_t held = std::max(kThread / (36 * std::max(maps.inputs, maps.outputs)), int64_t{1});
+  const int64_t rounds = (tiles + held * threads - 1) / (held * threads);
+  const int64_t most = (tiles + rounds * threads - 1) / (rounds * threads);
+  const int64_t parts = (tiles + most - 1) / most;
+  float* const result = static_cast<float*>(y.mutable_data_ptr());
+  torch::stable::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
+    const std::unique_ptr<float[]> inputs(new float[36 * most * maps.inputs]);
+    const std::unique_ptr<float[]> outputs(new float[36 * most * maps.outputs]);
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t first = part * most, last = std::min(first + most, tiles), count = last - first;
+      kernels.input(maps, static_cast<const float*>(x.const_data_ptr()), first, last, first, count,
+                    inputs.get());
+      kernels.products(inputs.get(), static_cast<const float*>(weight.const_data_ptr()),
+                       outputs.get(), count, maps.inputs, maps.outputs);
+      kernels.output(maps, outputs.get(), first, last, first, count, data(bias), data(added), relu,
+                     result);
+    }
+  });
   return y;
 }
 

@@ -61,6 +61,60 @@ void winograd_input(const Maps& maps, const float* x, int64_t begin, int64_t end
   }
 }
 
+// R rows and V vectors of a product of matrices, kept in registers; a (R, inputs), b (inputs,
+// outputs), out (R, outputs).
+template <int R, int V>
+INLINE void product_block(const float* a, const float* b, float* out, int64_t inputs,
+                          int64_t outputs) {
+  constexpr int64_t lanes = Simd<float>::width;
+  Real<float> sum[R][V] = {};
+  for (int64_t k = 0; k < inputs; ++k) {
+    Real<float> row[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) row[v] = load(b + k * outputs + v * lanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[r][v] += a[r * inputs + k] * row[v];
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int v = 0; v < V; ++v) store(out + r * outputs + v * lanes, sum[r][v]);
+  }
+}
+
+template <int V>
+INLINE void product_columns(const float* a, const float* b, float* out, int64_t rows,
+                            int64_t inputs, int64_t outputs) {
+  int64_t i = 0;
+  for (; i + 6 <= rows; i += 6) {
+    product_block<6, V>(a + i * inputs, b, out + i * outputs, inputs, outputs);
+  }
+  for (; i + 2 <= rows; i += 2) {
+    product_block<2, V>(a + i * inputs, b, out + i * outputs, inputs, outputs);
+  }
+  for (; i < rows; ++i) product_block<1, V>(a + i * inputs, b, out + i * outputs, inputs, outputs);
+}
+
+// (36, rows, inputs) x (36, inputs, outputs) -> (36, rows, outputs)
+void winograd_products(const float* a, const float* b, float* out, int64_t rows, int64_t inputs,
+                       int64_t outputs) {
+  constexpr int64_t lanes = Simd<float>::width;
+  constexpr int V = VECTOR_BYTES == 64 ? 4 : 2;  // with six rows, what the registers hold
+  for (int64_t j = 0; j < 36; ++j) {
+    int64_t column = 0;
+    for (; column + V * lanes <= outputs; column += V * lanes) {
+      product_columns<V>(a, b + column, out + column, rows, inputs, outputs);
+    }
+    for (; column < outputs; column += lanes) {
+      product_columns<1>(a, b + column, out + column, rows, inputs, outputs);
+    }
+    a += rows * inputs;
+    b += inputs * outputs;
+    out += rows * outputs;
+  }
+}
+
 // Products (36, count, channels) -> the outputs of tiles [begin, end); bias and `added`, a map like
 // the result, may be null.
 void winograd_output(const Maps& maps, const float* products, int64_t begin, int64_t end,
