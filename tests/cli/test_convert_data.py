@@ -37,8 +37,9 @@ def test_the_command_converts_there_and_back(tmp_path):
         command = [sys.executable, "-c", PROGRAM, "convert", *map(str, words)]
         done = subprocess.run(command, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.endswith(f"{last}\n")
-        assert "lost" not in done.stdout
+        count, following = done.stdout.splitlines()
+        assert count.endswith(last)
+        assert following == f"look at it: segcore doctor {count.rpartition(': ')[0]}"
     assert contents(f"{tmp_path}/yolo/data.yaml") == contents(source)
 
 

@@ -6,6 +6,7 @@ import logging
 import pytest
 from loading import load
 from tiny import make_dataset
+from tiny_runs import SHORT, train_net
 
 from segcore.build.report import build_sections, reported
 from segcore.cli import measure
@@ -71,3 +72,21 @@ def test_results_without_a_page_are_named(catalog_file, caplog):
     catalog = Catalog(catalog_file.parent, [catalog_file])
     assert build_sections({"tracks"}, catalog, catalog.metadata("tiny_panoptic")) == []
     assert "no report, tracks is measured; there are reports of panoptic" in caplog.text
+
+
+@pytest.mark.slow
+def test_two_ranks_make_the_page_of_one(tmp_path):
+    """Every number, picture and doubt: each rank has seen half of the images."""
+    make_dataset(tmp_path / "data")
+    run, evaluation = tmp_path / "run", ["TEST.REPORT", "always", "TEST.PREPARE", "false"]
+    tests = ["DATASETS.TEST", "[tiny_panoptic]", *evaluation]
+    train_net(run, *SHORT, *tests, "SOLVER.BASE_LR", "0.002", "SOLVER.PREPARE", "false")
+    place = "inference/tiny_panoptic"
+    weights = ["MODEL.WEIGHTS", str(run / "model_final.pth"), "MODEL.DEVICE", "cpu"]
+    train_net(tmp_path / "pair", *tests, *weights, flags=["--eval-only", "--num-gpus", "2"])
+    pages, metrics = (
+        [(folder / place / name).read_text() for folder in (run, tmp_path / "pair")]
+        for name in ("report.html", "metrics.json")
+    )
+    assert pages[0] == pages[1] and metrics[0] == metrics[1]
+    assert pages[0].count("data:image/jpeg") > 4 and "8 images with 24 annotated" in pages[0]

@@ -13,6 +13,7 @@ BEST = (*SHORT, "DATASETS.TEST", "[tiny_panoptic]", "SOLVER.BASE_LR", "0.002",
         "SOLVER.MAX_ITER", "40", "TEST.EVAL_PERIOD", "4", "TEST.BEST_METRIC", "mIoU",
         "SOLVER.EARLY_STOPPING.PATIENCE", "2", "SOLVER.EARLY_STOPPING.MIN_DELTA", "60",
         "SOLVER.EMA.DECAY", "0.5")  # fmt: skip
+TWO = ["--num-gpus", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +104,17 @@ def test_killed_with_a_new_best_and_between_checkpoints_equals_an_unbroken_run(h
     assert evaluated(folder) == ("model_0000003.pth", [4])
     train_net(folder, *BEST, flags=["--resume"])
     assert_same_run(home / "whole", folder)
+
+
+@pytest.mark.slow
+def test_two_processes_killed_twice_equal_two_unbroken_ones(home):
+    whole, folder = home / "whole pair", home / "killed pair"
+    train_net(whole, *BEST, flags=TWO)
+    killed_at("os.rename /model_best.pth 1", folder, *BEST, flags=[*TWO, "--resume"])
+    assert (folder / "model_best.pth.tmp").exists()  # whole, but not yet in its place
+    assert evaluated(folder) == ("model_0000003.pth", [])
+    between = "os.rename /best.json 1, open .png 6"
+    killed_at(between, folder, *BEST, flags=[*TWO, "--resume"])
+    assert evaluated(folder) == ("model_0000003.pth", [4])
+    train_net(folder, *BEST, flags=[*TWO, "--resume"])
+    assert_same_run(whole, folder)

@@ -47,3 +47,8 @@ def test_the_result_of_the_mirrored_image_is_mirrored(root):
 def test_other_models_raise(root):
     with pytest.raises(ConfigError, match="semantic results alone"):
         augmented(root, "MODEL.MASK_FORMER.TEST.PANOPTIC_ON", "true")
+
+
+def test_mirrored_images_whose_classes_change_places_raise(root):
+    with pytest.raises(ConfigError, match=r"TEST\.AUG\.FLIP"):
+        augmented(root, "INPUT.MIRROR_SWAP", "[[cat, dog]]")
