@@ -12,12 +12,13 @@ from torch.nn import functional as F
 from segcore.nn import ms_deform_attn  # its compiled kernels come with this one
 
 VECTOR = 16  # channels come in multiples of it
+KINDS = (torch.float32, torch.bfloat16)  # the second is made the first
 
 
 def has_group_norm(x: Tensor) -> bool:
     """Whether the compiled kernel takes this map: an older build of the kernels has none."""
     compiled = ms_deform_attn.compiled and hasattr(torch.ops.msda, "group_norm")
-    fits = x.device.type == "cpu" and x.dtype == torch.float32 and x.shape[1] % VECTOR == 0
+    fits = x.device.type == "cpu" and x.dtype in KINDS and x.shape[1] % VECTOR == 0
     return bool(compiled) and fits
 
 
@@ -42,6 +43,7 @@ def group_norm_(
     x = x.contiguous(memory_format=torch.channels_last)
     if not has_group_norm(x):
         return _reference(x, norm, relu, coarse, out)
+    x = x.float()
     last, to = (0, 2, 3, 1), x if out is None else out
     if coarse is not None:
         coarse = coarse.float().permute(last)

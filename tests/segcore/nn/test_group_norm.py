@@ -62,6 +62,15 @@ def test_a_channels_last_map_is_overwritten_or_written_elsewhere():
 
 
 @compiled
+def test_a_bf16_map_becomes_float32():
+    torch.manual_seed(0)
+    norm, x, coarse = norm_of(32, 4), torch.randn(2, 32, 6, 8).bfloat16(), torch.randn(2, 32, 3, 4)
+    mine = group_norm_(x, norm, coarse=coarse)
+    assert mine.dtype == torch.float32
+    torch.testing.assert_close(mine, wanted_of(x, norm, coarse=coarse).float())
+
+
+@compiled
 def test_what_it_does_not_take_raises():
     maps = torch.zeros(1, 2, 2, 24)
     with pytest.raises(RuntimeError, match="multiple of 16 and of the groups; there are 24 and 2"):
