@@ -24,7 +24,8 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 76em;
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .3em .6em; border-bottom: 1px solid #ddd;
   overflow-wrap: anywhere }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
+td.number { text-align: right; font-variant-numeric: tabular-nums; overflow-wrap: normal }
+th { overflow-wrap: normal } h1 { overflow-wrap: anywhere }
 .error { color: #b00020; font-weight: 600 } .warning { color: #9a5b00; font-weight: 600 }
 .note { color: #456 }
 .pictures { display: flex; flex-wrap: wrap; gap: 12px }

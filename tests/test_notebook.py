@@ -73,7 +73,9 @@ def test_cells_of_the_notebook_run(tmp_path, monkeypatch):
     display.Image = lambda data=None, *, filename=None, width: shown.append(
         data or Path(filename).read_bytes()
     )
-    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    python = ModuleType("IPython")
+    python.version_info = (9, 0)  # which matplotlib asks for
+    monkeypatch.setitem(sys.modules, "IPython", python)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.getenv("PYTHONPATH"))))

@@ -68,6 +68,7 @@ def run(module: str, *, needs_config: bool = False, **given: Any) -> NoReturn:
 def call(module: str, function: str, **given: Any) -> Any:
     """What a function of a module returns; ends the program with a line where it has an error."""
     accept_any_console()
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's, inherited by its shell, may not be installed
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # last: a config may name parts of one's own by import path
     try:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from segcore.cli import main as cli
 from segcore.cli import predict, predict_video, prepare
-from segcore.cli.flags import split_words
+from segcore.cli.flags import call, split_words
 from segcore.errors import ConfigError
 
 NAME = "coco/panoptic-segmentation/maskformer2_R50_bs16_50ep.yaml"
@@ -34,6 +34,11 @@ def asked(monkeypatch):
 
     monkeypatch.setattr(cli, "run", run)
     return ask
+
+
+def test_a_notebooks_way_to_show_plots_is_not_asked_for(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    assert call("os", "getenv", key="MPLBACKEND") == "agg"
 
 
 @pytest.mark.parametrize(
