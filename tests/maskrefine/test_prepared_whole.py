@@ -37,6 +37,7 @@ def packed(model):
 )
 def test_a_two_stage_detector_equals_the_plain_one(head, seed, bound):
     opts = ["MODEL.ROI_MASK_HEAD.NAME", head, "TEST.DETECTIONS_PER_IMAGE", "12"]
+    opts += ["MODEL.TRANSFINER.TEST_CELLS", "30"]
     cfg = load_config("tiny/detector_tiny.yaml", [*CPU, *opts])
     torch.manual_seed(0)
     task = build_task(cfg, CLASSES)
