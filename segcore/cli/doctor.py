@@ -90,7 +90,9 @@ def main(
     if fix is not None:
         write_mended(fix, checkups, catalog, compared)
     ended = status(findings, strict=strict)
-    if not ended and cfg is None:
+    if ended or cfg is not None:
+        return ended
+    if "tracks" not in catalog.entry(data[0]).format.evaluators:  # plans are made for stills
         words = [f"--catalogs={path}" for path in catalogs]
         print(f"make a recipe for it: {shlex.join(['segcore', 'plan', *data[:2], *words])}")
     return ended

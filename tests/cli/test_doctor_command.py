@@ -56,6 +56,12 @@ def test_sound_data_is_followed_by_the_next_command(data, tmp_path, capsys):
     assert "segcore plan" not in capsys.readouterr().out
 
 
+def test_videos_are_not_sent_to_a_plan_that_refuses_them(shared_data, capsys):
+    clips = shared_data / "davis16_clips/train"
+    assert doctor.main(names=[f"{clips}/instances.json@{clips}/JPEGImages"]) == 0
+    assert "segcore plan" not in capsys.readouterr().out
+
+
 def test_strict_counts_warnings(data, tmp_path, capsys):
     assert doctor.main(names=[data], strict=True) == 0
     file = tmp_path / "instances.json"
