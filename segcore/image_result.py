@@ -93,7 +93,8 @@ class ImageResult(Result):
     def to_supervision(self, *, threshold: float = SURE) -> Any:
         """`segments` as `supervision.Detections`: boxes, masks (N, H, W), scores, class names.
 
-        ConfigError where the package supervision is missing.
+        Where nothing is found all of them have length 0, masks too. ConfigError where the package
+        supervision is missing.
 
         Args:
             threshold: least score.
@@ -107,10 +108,10 @@ class ImageResult(Result):
             ) from None
         found = self.segments(threshold)
         labels = found.labels.numpy()
-        shapes = [masks.decode(rle) for rle in found.masks]
+        shapes = [masks.decode(rle) for rle in found.masks]  # of each (H, W)
         return Detections(
             xyxy=found.boxes.numpy(),
-            mask=np.stack(shapes) if shapes else None,
+            mask=np.stack(shapes) if shapes else np.zeros((0, *self.pixels.shape[:2]), bool),
             confidence=found.scores.numpy(),
             class_id=labels,
             data={"class_name": np.array([self.metadata.classes[k] for k in labels], dtype=str)},

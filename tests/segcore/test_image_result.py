@@ -60,7 +60,19 @@ def test_instances_become_detections(instances):
     assert found["class_name"].tolist() == ["disc", "box"]
     assert found.confidence.tolist() == pytest.approx([0.9, 0.3])
     assert len(instances.to_supervision()) == 1
-    assert len(instances.to_supervision(threshold=0.95)) == 0
+
+
+@pytest.mark.parametrize("path", [False, True])
+def test_an_image_without_a_segment_becomes_detections_of_length_zero(instances, tmp_path, path):
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    image = tmp_path / "a.png" if path else PIXELS
+    unsure = of(instances, image).to_supervision(threshold=0.95)
+    for found in (unsure, of(Result(), image).to_supervision()):
+        assert (found.mask.shape, found.mask.dtype) == ((0, 20, 30), bool)
+        assert (found.xyxy.shape, len(found.confidence), len(found["class_name"])) == ((0, 4), 0, 0)
+        assert np.issubdtype(found.class_id.dtype, np.integer) and len(found.class_id) == 0
+        assert found.is_empty()
+        assert found[found.class_id == 1].mask.any(axis=(1, 2)).tolist() == []
 
 
 def test_panoptic_segments_become_detections_and_entries(panoptic):
