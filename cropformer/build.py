@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cropformer import weights
+from cropformer.cpu_training import TRAINED
 from cropformer.decoder import CropDecoder
 from cropformer.graph_results import EntityResults
 from cropformer.model import CropFormer
@@ -27,7 +28,6 @@ from mask2former.build import (
     duplicates_of,
     former_of,
 )
-from mask2former.cpu_training import TRAINED
 from mask2former.criterion import Criterion
 from mask2former.prepared import PREPARED
 from segcore.build.backbone import build_backbone

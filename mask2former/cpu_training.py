@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mask2former.decoder import DecoderLayer, MaskedDecoder
-from mask2former.pixel_decoder import DeformableSelfAttention, EncoderLayer
-from segcore.nn.cpu_training import feed_forward, linear, mask_products
+from mask2former.model import Mask2Former
+from mask2former.pixel_decoder import DeformableSelfAttention, EncoderLayer, PixelDecoder
+from segcore.nn.cpu_training import Trained, feed_forward, linear, mask_products
 from segcore.structures import Prediction
 
 
@@ -41,24 +42,62 @@ class _DeformableSelfAttention(DeformableSelfAttention):
         return offsets, self.attention_weights(query)
 
 
+class _PixelDecoder(PixelDecoder):
+    """Without its last convolution, which the decoder's queries bring along."""
+
+    def _project(self, fine: Tensor) -> Tensor:
+        return fine
+
+
 class _MaskedDecoder(MaskedDecoder):
-    """Gradients of masks are those of the queries that losses look at."""
+    """Gradients of masks are those of the queries that losses look at.
+
+    Only the queries look at the mask features, so a 1x1 convolution of all cells becomes one of
+    the queries: (E W) x + E b = E (W x + b).
+    """
+
+    mask_conv: tuple[nn.Conv2d]  # the pixel decoder's, and of its state dict alone
+
+    def _through(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, Q, C) -> what is multiplied with the cells, (B, Q, C), and added to them, (B, Q)."""
+        (conv,) = self.mask_conv
+        embedding = self.mask_embed(states)  # (B, Q, D)
+        return embedding @ conv.weight[:, :, 0, 0], embedding @ conv.bias
+
+    def _masks(self, states: Tensor, mask_features: Tensor) -> Tensor:
+        """(B, Q, C), (B, T, C, h, w) -> (B, Q, T, h, w)"""
+        weights, offset = self._through(states)
+        masks = weights[:, None] @ mask_features.flatten(3)  # (B, T, Q, h*w)
+        masks = masks.add_(offset[:, None, :, None].to(masks.dtype))
+        return masks.unflatten(3, mask_features.shape[-2:]).transpose(1, 2)
 
     def _predict(self, states: list[Tensor], mask_features: Tensor) -> list[Prediction]:
         together = torch.cat(states, dim=1)
         counts = [x.shape[1] for x in states]
         logits = self.class_embed(together).split(counts, dim=1)
         B, T, _, h, w = mask_features.shape
-        embedding = self.mask_embed(together)[:, None].expand(-1, T, -1, -1).flatten(0, 1)
-        embeddings = embedding.to(mask_features.dtype).split(counts, dim=1)
-        each = mask_products(mask_features.flatten(0, 1).flatten(2), embeddings)
+        given = (x.repeat_interleave(T, dim=0) for x in self._through(together))  # (B*T, ...)
+        weights, offsets = (x.to(mask_features.dtype).split(counts, dim=1) for x in given)
+        each = mask_products(mask_features.flatten(0, 1).flatten(2), weights, offsets)
         masks = [x.view(B, T, -1, h, w).transpose(1, 2) for x in each]
         return [Prediction(*pair) for pair in zip(logits, masks, strict=True)]
 
 
-TRAINED: dict[type[nn.Module], type[nn.Module]] = {
+def move_mask_convolution(pixel_decoder: nn.Module, decoder: nn.Module) -> None:
+    """The last 1x1 convolution among the queries; a user's own decoders stay as they are."""
+    if type(pixel_decoder) is not PixelDecoder or type(decoder) is not MaskedDecoder:
+        return
+    pixel_decoder.__class__, decoder.__class__ = _PixelDecoder, _MaskedDecoder
+    decoder.mask_conv = (pixel_decoder.mask_features,)  # type: ignore[assignment]
+
+
+def _mask2former(model: Mask2Former) -> None:
+    move_mask_convolution(model.pixel_decoder, model.decoder)
+
+
+TRAINED: dict[type[nn.Module], Trained] = {
     DecoderLayer: _DecoderLayer,
     DeformableSelfAttention: _DeformableSelfAttention,
     EncoderLayer: _EncoderLayer,
-    MaskedDecoder: _MaskedDecoder,
+    Mask2Former: _mask2former,
 }

@@ -161,7 +161,11 @@ class PixelDecoder(nn.Module):
         coarse = features[:0:-1]  # res5, res4, res3
         pyramid = self._encode(self._tokens(coarse), [(x.shape[-2], x.shape[-1]) for x in coarse])
         fine = self._step_up(features[0], pyramid[-1])
-        return pyramid, self.mask_features(self.layer_1(fine))
+        return pyramid, self._project(self.layer_1(fine))
+
+    def _project(self, fine: Tensor) -> Tensor:
+        """(B, C, H/4, W/4) -> mask features (B, D, H/4, W/4)"""
+        return self.mask_features(fine)
 
     def _tokens(self, coarse: list[Tensor]) -> Tensor:
         """res5, res4, res3 (B, C, h, w) -> (B, S, C)"""

@@ -195,7 +195,8 @@ class Task:
         prepared: by the class of a module, what takes its place for inference on a CPU, as
             `segcore.nn.prepared` says; None: the model has parts that nobody knows, and stays.
         trained: by the class of a module, the class that it has instead while it is trained on a
-            CPU, as `segcore.nn.cpu_training` says, besides those of layers that models share.
+            CPU, or what changes the classes of its parts, as `segcore.nn.cpu_training` says,
+            besides those of layers that models share.
     """
 
     model: nn.Module  # a SegmentationModel
@@ -217,7 +218,9 @@ class Task:
     no_graph: str = ""
     clips: bool = False
     prepared: Mapping[type[nn.Module], Callable[[Any, torch.dtype], nn.Module]] | None = None
-    trained: Mapping[type[nn.Module], type[nn.Module]] = field(default_factory=dict)
+    trained: Mapping[type[nn.Module], type[nn.Module] | Callable[[Any], None]] = field(
+        default_factory=dict
+    )
 
     def infer(self, batch: Batch, device: torch.device, aux: bool = False) -> Outputs:
         """What the model says of a batch, without gradients.

@@ -9,7 +9,7 @@ Legend of one-letter names: N images, Q queries, C D channels, S tokens or cells
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,21 +21,27 @@ from segcore.nn.layers import Attention, ConvNorm
 from segcore.nn.winograd import VECTOR, learns_winograd, trained_conv
 
 ops: Any = torch.ops.mkldnn
+Trained = type[nn.Module] | Callable[[Any], None]  # a module's class, or what changes its classes
 
 
 def train_on_cpu(
-    model: nn.Module, own: Mapping[type[nn.Module], type[nn.Module]], *, winograd: bool = True
+    model: nn.Module, own: Mapping[type[nn.Module], Trained], *, winograd: bool = True
 ) -> None:
     """Give a model's modules their classes for training on a CPU, in place.
 
     Args:
-        own: by its plain class, an architecture's own ones, besides those that models share.
+        own: by its plain class, an architecture's own ones, besides those that models share; or a
+            function that changes the classes of several modules which work together.
         winograd: 3x3 convolutions of large maps in float32 by Winograd's algorithm, where the
             compiled kernels are.
     """
     classes = SHARED | ({ConvNorm: _ConvNorm} if winograd else {}) | dict(own)
-    for module in model.modules():
-        module.__class__ = classes.get(type(module), type(module))
+    for module in model.modules():  # a parent before its children
+        change = classes.get(type(module), type(module))
+        if isinstance(change, type):
+            module.__class__ = change
+        else:
+            change(module)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
@@ -179,11 +185,14 @@ def feed_forward(x: Tensor, first: nn.Linear, second: nn.Linear) -> Tensor:
 
 class _MaskProducts(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor, *embeddings: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, features: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        embeddings, offsets = given[::2], given[1::2]
         ctx.save_for_backward(features, *embeddings)
         return tuple(
-            _stacked([product(*pair) for pair in zip(each, features.mT, strict=True)])
-            for each in embeddings
+            _stacked([product(*pair) for pair in zip(each, features.mT, strict=True)]).add_(
+                offset[..., None]
+            )
+            for each, offset in zip(embeddings, offsets, strict=True)
         )
 
     @staticmethod
@@ -191,16 +200,20 @@ class _MaskProducts(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
         features, *embeddings = ctx.saved_tensors
         to_embeddings = [torch.zeros_like(each) for each in embeddings]
+        to_offsets = [each.new_zeros(each.shape[:2]) for each in embeddings]  # (N, Q)
         to_features = []  # (S, D) an image
         for n, cells in enumerate(features):
             rows = [grad[n].any(1).nonzero()[:, 0] for grad in grads]
             grad = torch.cat([grad[n, row] for grad, row in zip(grads, rows, strict=True)])
             mine = torch.cat([e[n, row] for e, row in zip(embeddings, rows, strict=True)])
             to_features.append(grad.mT @ mine)
-            parts = product(grad, cells).split([len(row) for row in rows])
-            for to, row, part in zip(to_embeddings, rows, parts, strict=True):
-                to[n, row] = part
-        return _stacked(to_features).mT, *to_embeddings
+            parts = product(grad, cells), grad.sum(1)
+            for targets, part in zip((to_embeddings, to_offsets), parts, strict=True):
+                each = zip(targets, rows, part.split([len(row) for row in rows]), strict=True)
+                for to, row, values in each:
+                    to[n, row] = values
+        each = (x for pair in zip(to_embeddings, to_offsets, strict=True) for x in pair)
+        return _stacked(to_features).mT, *each
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
@@ -208,19 +221,23 @@ def _stacked(parts: list[Tensor]) -> Tensor:
     return parts[0][None] if len(parts) == 1 else torch.stack(parts)
 
 
-def mask_products(features: Tensor, embeddings: list[Tensor]) -> tuple[Tensor, ...]:
+def mask_products(
+    features: Tensor, embeddings: Sequence[Tensor], offsets: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
     """Products of every layer's queries with the cells, for losses that look at a few queries.
 
     Args:
         features: (N, D, S), best with a cell's channels side by side.
         embeddings: of each layer (N, Q, D).
+        offsets: of each layer (N, Q), added to all cells.
 
     Returns: of each layer (N, Q, S). Backward looks for the queries with gradients.
     """
-    return _MaskProducts.apply(features, *embeddings)
+    each = (x for pair in zip(embeddings, offsets, strict=True) for x in pair)
+    return _MaskProducts.apply(features, *each)
 
 
-SHARED: dict[type[nn.Module], type[nn.Module]] = {
+SHARED: dict[type[nn.Module], Trained] = {
     nn.Linear: Linear,
     Attention: _Attention,
 }

@@ -89,13 +89,15 @@ def test_feed_forward_in_bf16_is_as_near_to_fp32_as_two_layers():
 
 @pytest.mark.parametrize("images", [1, 3])
 def test_mask_products_have_the_gradients_of_the_rows_that_are_looked_at(images):
-    features, *layers = leaves((images, 8, 40), (images, 6, 8), (images, 6, 8), (images, 6, 8))
-    mine = mask_products(features, layers)
+    features, *given = leaves((images, 8, 40), *[(images, 6, 8)] * 3, *[(images, 6)] * 3)
+    layers, offsets = given[:3], given[3:]
+    mine = mask_products(features, layers, offsets)
     assert [x.shape for x in mine] == [(images, 6, 40)] * 3
     few = torch.zeros(3, images, 6, 1)
     few[0, 0, 2:4] = few[2, -1, 5] = 1  # of a layer and an image none
-    plain = torch.stack([x @ features for x in layers])
-    assert_same_gradients(torch.stack(mine) * few, plain * few, (features, *layers))
+    pairs = zip(layers, offsets, strict=True)
+    plain = torch.stack([x @ features + offset[..., None] for x, offset in pairs])
+    assert_same_gradients(torch.stack(mine) * few, plain * few, (features, *given))
 
 
 @pytest.mark.parametrize("masked", [True, False])
