@@ -111,7 +111,7 @@ def pairwise_dice(logits: Tensor, goal: Tensor) -> Tensor:
     """Dice cost of each row of logits (..., Q, P) with each row of goal (..., N, P)."""
     probs = logits.sigmoid()
     sizes = probs.sum(-1)[..., None] + goal.sum(-1)[..., None, :]
-    return 1 - (2 * probs @ goal.mT + 1) / (sizes + 1)
+    return 1 - (2 * (probs @ goal.mT) + 1) / (sizes + 1)
 
 
 def _assign_all(given: list[tuple[np.ndarray, np.ndarray]]) -> Pairs:

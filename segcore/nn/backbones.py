@@ -86,7 +86,7 @@ def conv_norm(
         y = norm(conv(x))
     else:
         weight, bias = folded(conv, norm)
-        y = F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        y = conv._conv_forward(x, weight, bias)
     if added is not None:
         y.add_(added)  # no convolution needs its own output again
     return y.relu_() if relu else y

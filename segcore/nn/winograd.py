@@ -72,21 +72,22 @@ def learns_winograd() -> bool:
 
 class _TrainedConv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return winograd_conv(x, _pack_anew(weight), None, False)
+        y = winograd_conv(x, _pack_anew(weight), bias, False)
+        return y.data  # not a view of the kernel's result, so that a ReLU in place may follow
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        to_input = to_weight = None
-        if ctx.needs_input_grad[0]:
-            turned = weight.flip(2, 3).transpose(0, 1)
-            to_input = winograd_conv(grad, _pack_anew(turned), None, False)
-        if ctx.needs_input_grad[1]:
-            to_weight = _weight_gradient(x, grad)
-        return to_input, to_weight
+        to_input, learns, shifts = ctx.needs_input_grad
+        turned = weight.flip(2, 3).transpose(0, 1)
+        return (
+            winograd_conv(grad, _pack_anew(turned), None, False) if to_input else None,
+            _weight_gradient(x, grad) if learns else None,
+            grad.sum((0, 2, 3)) if shifts else None,
+        )
 
 
 def _both_sides() -> Tensor:
@@ -110,9 +111,9 @@ def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     return windows.permute(3, 2, 0, 1)
 
 
-def trained_conv(x: Tensor, weight: Tensor) -> Tensor:
-    """`winograd_conv` with gradients: (B, C, h, w), (D, C, 3, 3) -> (B, D, h, w)."""
-    return _TrainedConv.apply(x, weight)
+def trained_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`winograd_conv` with gradients: (B, C, h, w), (D, C, 3, 3), (D,) -> (B, D, h, w)."""
+    return _TrainedConv.apply(x, weight, bias)
 
 
 class WinogradConv(nn.Module):

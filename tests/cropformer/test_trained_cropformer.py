@@ -31,9 +31,10 @@ def learned(model):
 @needs_onednn
 def test_both_passes_and_their_gradients_equal_the_plain_models():
     cfg = load_config(ROOT / "configs/tiny/panoptic_tiny.yaml", TINY)
+    torch.manual_seed(0)
     plain = randomised(build_task(cfg, metadata_of(ROOT, 5)).model).train()
     mine = copy.deepcopy(plain)
-    train_on_cpu(mine, TRAINED)
+    train_on_cpu(mine, TRAINED, winograd=False)  # its rounding may flip a bit of an attention mask
     assert type(mine.decoder.decoder) is not type(plain.decoder.decoder)
     assert mine.state_dict().keys() == plain.state_dict().keys()
     (wanted, gradients), (answers, others) = learned(plain), learned(mine)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from segcore.nn.backbones import FrozenBatchNorm2d, conv_norm
 from segcore.nn.cpu_training import (
     Linear,
     feed_forward,
@@ -130,6 +131,26 @@ def test_large_maps_are_convolved_by_winograd(size, gains):
     mine = plain(x)
     assert ("TrainedConv" in names_of_graph(mine)) is gains
     assert_same_gradients(mine, wanted, (x, *plain.parameters()), bound=5e-5)
+
+
+@pytest.mark.skipif(not learns_winograd(), reason="ops/ is not built, or older")
+def test_plain_convolutions_and_those_with_a_frozen_norm_inside_are_convolved_by_winograd():
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(16, 32, 3, padding=1), FrozenBatchNorm2d(32)
+    bare, strided = nn.Conv2d(16, 32, 3, padding=1, bias=False), nn.Conv2d(16, 32, 3, 2, padding=1)
+    norm.weight.copy_(torch.rand(32) + 0.5)
+    net = nn.ModuleList([conv, bare, strided])
+    x = torch.randn(1, 16, 20, 30, requires_grad=True)
+
+    def results():
+        return conv(x), conv_norm(x, bare, norm, relu=True), strided(x)
+
+    wanted = results()
+    train_on_cpu(net, {})
+    mine = results()
+    assert ["TrainedConv" in names_of_graph(y) for y in mine] == [True, True, False]
+    for y, other, layer in zip(mine, wanted, net, strict=True):
+        assert_same_gradients(y, other, (x, *layer.parameters()), bound=5e-5)
 
 
 def names_of_graph(result):
