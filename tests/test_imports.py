@@ -70,7 +70,7 @@ DOORS = {  # third parties, and the only places that may import them
     "openvino": ("segcore/export/openvino_file.py",),
     "pycocotools": ("segcore/masks.py", "segcore/evaluation/"),
     "supervision": ("segcore/image_result.py",),
-    "timm": ("segcore/nn/backbones.py",),
+    "timm": ("segcore/nn/backbones.py", "segcore/nn/prepared_timm.py"),
     "torchvision": ("maskrefine/regions.py", "tools/bench_detector.py"),  # the latter beside ours
     "trackeval": ("segcore/evaluation/track_identity.py",),
     "vernier": ("segcore/evaluation/",),

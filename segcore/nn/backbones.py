@@ -98,6 +98,8 @@ def folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
         getattr(norm, name) for name in ("running_mean", "running_var", "weight", "bias")
     )
     scale = gain * torch.rsqrt(var + norm.eps)
+    if conv.bias is not None:
+        mean = mean - conv.bias
     return conv.weight * scale[:, None, None, None], offset - mean * scale
 
 

@@ -20,6 +20,9 @@ OPERATORS = (
     *("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight"),
 )
 ops: Any = torch.ops.mkldnn
+Activation = tuple[str, list[float]]  # oneDNN's name of it, and its numbers
+NOTHING: Activation = ("none", [])
+RELU: Activation = ("relu", [])
 
 
 def missing_operator() -> str:
@@ -71,13 +74,19 @@ class PackedConv(nn.Module):
         weight: (D, C/groups, k, k).
         bias: (D,).
         kind: float32 or bfloat16: in what is multiplied, and the type of the result.
+        then: an activation at the end of every call that asks for no other.
     """
 
     def __init__(
-        self, conv: nn.Conv2d, weight: Tensor, bias: Tensor | None, kind: torch.dtype
+        self,
+        conv: nn.Conv2d,
+        weight: Tensor,
+        bias: Tensor | None,
+        kind: torch.dtype,
+        then: Activation = NOTHING,
     ) -> None:
         super().__init__()
-        self.kind = kind
+        self.kind, self.then = kind, then
         steps: tuple[Any, ...] = (conv.padding, conv.stride, conv.dilation)
         self.shape = (*(list(step) for step in steps), conv.groups)
         self.weight = weight.detach().to(kind, memory_format=torch.channels_last)
@@ -94,7 +103,7 @@ class PackedConv(nn.Module):
         """
         layer = (x.to(self.kind), self.weight, self.bias, *self.shape)
         if added is None:
-            return ops._convolution_pointwise(*layer, "relu" if relu else "none", [], "")
+            return ops._convolution_pointwise(*layer, *(RELU if relu else self.then), "")
         then = ("add", 1.0, "relu" if relu else None, [], None)
         return ops._convolution_pointwise_.binary(added.to(self.kind), *layer, *then)
 

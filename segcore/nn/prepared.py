@@ -17,6 +17,7 @@ from segcore.nn.backbones import ResNet, folded
 from segcore.nn.group_norm import group_norm_
 from segcore.nn.layers import Attention, ConvNorm, Perceptron
 from segcore.nn.packed import FeedForward, PackedConv, PackedLinear
+from segcore.nn.prepared_timm import TIMM, watched
 
 Preparation = Callable[[Any, torch.dtype], nn.Module]
 Plain = TypeVar("Plain", bound=nn.Module)
@@ -44,7 +45,7 @@ def _prepared(
 ) -> nn.Module:
     if module in done:  # one that stands in two places
         return done[module]
-    change = table.get(type(module))
+    change = None if watched(module) else table.get(type(module))
     if change is stays:
         return module
     new = done[module] = change(module, kind) if change else module
@@ -184,4 +185,5 @@ SHARED: dict[type[nn.Module], Preparation] = {
     ResNet: _resnet,
     swin.Block: _swin_block,
     swin.WindowAttention: _window_attention,
+    **TIMM,
 }

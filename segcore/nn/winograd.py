@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from segcore.nn import ms_deform_attn  # its compiled kernels come with this one
-from segcore.nn.packed import PackedConv
+from segcore.nn.packed import NOTHING, RELU, PackedConv
 
 VECTOR = 16  # channels come in multiples of it
 PACKED = 64  # outputs at a time, so that no second copy in float64 is held
@@ -122,11 +122,12 @@ class WinogradConv(nn.Module):
     Args:
         weight: (D, C, 3, 3).
         bias: (D,).
+        relu: at the end of every call.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, relu: bool = False) -> None:
         super().__init__()
-        self.weight, self.bias = pack_winograd(weight), bias
+        self.weight, self.bias, self.relu = pack_winograd(weight), bias, relu
 
     def forward(self, x: Tensor, added: Tensor | None = None, relu: bool = False) -> Tensor:
         """(B, C, h, w) -> (B, D, h, w).
@@ -134,7 +135,7 @@ class WinogradConv(nn.Module):
         Args:
             added: (B, D, h, w) added to the result, before ReLU.
         """
-        return winograd_conv(x, self.weight, self.bias, relu, added)
+        return winograd_conv(x, self.weight, self.bias, relu or self.relu, added)
 
 
 def use_winograd(model: nn.Module) -> int:
@@ -146,7 +147,8 @@ def use_winograd(model: nn.Module) -> int:
     for parent in list(model.modules()) if has_winograd() else ():
         for name, conv in parent.named_children():
             if isinstance(conv, PackedConv) and _fits(conv):
-                setattr(parent, name, WinogradConv(conv.weight.to_dense(), conv.bias))
+                relu = conv.then == RELU
+                setattr(parent, name, WinogradConv(conv.weight.to_dense(), conv.bias, relu))
                 count += 1
     return count
 
@@ -154,4 +156,5 @@ def use_winograd(model: nn.Module) -> int:
 def _fits(conv: PackedConv) -> bool:
     D, C, *kernel = conv.weight.shape
     plain = conv.shape == ([1, 1], [1, 1], [1, 1], 1) and kernel == [3, 3]
+    plain = plain and conv.then in (NOTHING, RELU)
     return plain and conv.kind == torch.float32 and C % VECTOR == 0 and D % VECTOR == 0

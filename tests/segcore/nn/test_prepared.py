@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import timm
 import torch
 from prepared_models import assert_alike, both, needs_onednn
 
@@ -25,6 +26,10 @@ BACKBONES = {
     "BN": lambda: ResNet(50, "BN"),
     "Swin": swin,
     "timm": lambda: TimmBackbone("test_resnet"),
+    "timm, inverted": lambda: TimmBackbone("tf_efficientnet_lite0"),
+    "timm, excited": lambda: TimmBackbone("mobilenetv3_small_050"),
+    "timm, edge": lambda: TimmBackbone("test_efficientnet"),
+    "timm, by parts": lambda: TimmBackbone("test_byobnet"),
     "timm, linear": lambda: TimmBackbone("test_convnext"),
 }
 
@@ -38,6 +43,47 @@ def test_maps_of_every_size_equal_the_plain_backbone(name):
         with torch.inference_mode():
             for mine, wanted in zip(prepared(images), plain(images), strict=True):
                 assert_alike(mine, wanted)
+
+
+@pytest.mark.parametrize("name", ["timm, inverted", "timm, excited", "timm, edge"])
+def test_every_norm_of_a_known_block_is_inside_its_convolution(name):
+    _, prepared = both(BACKBONES[name](), {})
+    assert not [m for m in prepared.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+
+
+def test_bias_norm_and_activation_in_turn_equal_the_packed_convolution():
+    conv = torch.nn.Conv2d(3, 8, 3, padding=1)
+    plain, prepared = both(
+        torch.nn.Sequential(conv, torch.nn.BatchNorm2d(8), torch.nn.Hardswish()), {}
+    )
+    kinds = (PackedConv, torch.nn.Identity, torch.nn.Identity)
+    assert tuple(type(m) for m in prepared) == kinds
+    with torch.inference_mode():
+        x = torch.randn(1, 3, 20, 30)
+        assert_alike(prepared(x), plain(x))
+
+
+def test_a_convolution_whose_own_result_is_asked_for_keeps_its_norm():
+    body = timm.create_model("ghostnet_050", features_only=True, out_indices=(0, 1))
+    assert "conv_stem" in body.return_layers
+    plain, prepared = both(body, {})
+    with torch.inference_mode():
+        x = torch.randn(1, 3, 64, 64)
+        for mine, wanted in zip(prepared(x), plain(x), strict=True):
+            assert_alike(mine, wanted)
+
+
+@pytest.mark.parametrize("watched", [0, 1, 2])
+def test_what_a_hook_watches_is_still_computed(watched):
+    layers = (torch.nn.Conv2d(3, 8, 1), torch.nn.BatchNorm2d(8), torch.nn.ReLU())
+    model, seen = torch.nn.Sequential(*layers), []
+    model[watched].register_forward_hook(lambda module, args, result: seen.append(result.clone()))
+    plain, prepared = both(model, {})
+    with torch.inference_mode():
+        x = torch.randn(1, 3, 8, 8)
+        assert_alike(prepared(x), plain(x))
+    assert len(seen) == 2
+    assert_alike(*seen)
 
 
 def test_packed_layers_take_no_rows_and_any_strides():
