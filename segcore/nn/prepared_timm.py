@@ -64,16 +64,19 @@ class _SameConv(PackedConv):
         return super().forward(pad_same(x, self.kernel, stride, dilation), added, relu)
 
 
+PACKED: dict[type[nn.Module], type[PackedConv]] = {nn.Conv2d: PackedConv, Conv2dSame: _SameConv}
+
+
 def _fold(module: nn.Module, names: tuple[str, str, str], kind: torch.dtype) -> None:
     """Replace a convolution by one with its norm and, where oneDNN can, its activation inside."""
     conv, norm, act = (_child(module, name) for name in names)
     if not _foldable(conv, norm):
         return
-    inside = type(norm) is BatchNormAct2d
+    inside = hasattr(norm, "act")
     act = norm.act if inside else act
     then = None if act is None or watched(act) else ACTIVATIONS.get(type(act))
-    packed = _SameConv if type(conv) is Conv2dSame else PackedConv
-    setattr(module, names[0], packed(conv, *folded(conv, norm), kind, then or NOTHING))
+    packed = PACKED[type(conv)](conv, *folded(conv, norm), kind, then or NOTHING)
+    setattr(module, names[0], packed)
     left = act if inside and then is None else nn.Identity()  # dropping is for training
     setattr(module, names[1], left)
     if then is not None and not inside:
@@ -85,7 +88,7 @@ def _child(module: nn.Module, name: str) -> Any:
 
 
 def _foldable(conv: Any, norm: Any) -> bool:
-    if type(conv) not in (nn.Conv2d, Conv2dSame) or type(norm) not in NORMS:
+    if type(conv) not in PACKED or type(norm) not in NORMS:
         return False
     plain = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
     return plain and norm.running_mean is not None and not (watched(conv) or watched(norm))
