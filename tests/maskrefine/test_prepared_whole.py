@@ -3,6 +3,8 @@
 import pytest
 import torch
 from prepared_models import assert_alike, both, needs_onednn, pixels
+from test_detector_runs import words
+from test_hosted import HOSTED
 
 from segcore.build.task import build_task
 from segcore.config import load_config
@@ -47,3 +49,24 @@ def test_a_two_stage_detector_equals_the_plain_one(head, seed, bound):
         given = pixels(2, 1, 3, 64, 96, seed=seed)
         wanted, mine = (model(*given).regions for model in (plain, prepared))
     assert_regions_equal(mine, wanted, bound)
+
+
+@pytest.mark.parametrize(
+    ("head", "bound"),
+    [("TransfinerHead", 1e-5), ("RefineMaskHead", 3e-5)],  # of logits up to 40 a sigmoid: 1.2e-5
+)
+def test_a_head_behind_a_mask2former_equals_the_plain_one(head, bound):
+    opts = ["MODEL.ROI_MASK_HEAD.NAME", head, "MODEL.TRANSFINER.TEST_CELLS", "30"]
+    cfg = load_config("tiny/panoptic_tiny.yaml", words(HOSTED, *CPU, *opts))
+    torch.manual_seed(0)
+    task = build_task(cfg, CLASSES)
+    plain, prepared = both(task.model, task.prepared)
+    assert packed(prepared.host) > 10 and packed(prepared.neck) > 2
+    assert packed(prepared.mask_head) > 2
+    with torch.inference_mode():
+        given = pixels(2, 1, 3, 64, 96)
+        wanted, mine = (model(*given) for model in (plain, prepared))
+    assert_alike(mine.layers[-1].masks, wanted.layers[-1].masks)
+    assert_regions_equal(mine.regions, wanted.regions, bound)
+    for own, other in zip(mine.regions.logits, wanted.regions.logits, strict=True):
+        assert_alike(own, other)
