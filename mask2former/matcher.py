@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torch.nn import functional as F
 
-from segcore.nn.points import sample_bool, sample_points
+from segcore.nn.points import sample_bool
+from segcore.nn.sampled_masks import SampledMasks, sample_masks, stacked
 from segcore.structures import Prediction, Targets
 
 logger = logging.getLogger(__name__)
@@ -78,20 +78,17 @@ class Matcher:
         """Of every sample, (L, Q, N)."""
         L, B, P = len(layers), len(targets), self.num_points
         points = self.draw(L, B, P, 2, device=layers[0].masks.device)
-        values = torch.stack(  # (L, B, Q, T*P)
-            [
-                sample_points(x.masks.float().flatten(1, 2), at).unflatten(1, x.masks.shape[1:3])
-                for x, at in zip(layers, points, strict=True)
-            ]
-        ).flatten(3)
+        each = [sample_masks(x.masks, at) for x, at in zip(layers, points, strict=True)]
+        sampled = stacked(each)  # (L, B, Q, T*P) twice, (L, B, Q)
         probs = torch.stack([x.logits for x in layers]).float().softmax(-1)  # (L, B, Q, K+1)
         costs = []
         for b, target in enumerate(targets):
             goal = sample_bool(target.masks, points[:, b].flatten(0, 1))  # (N, T, L*P)
             goal = goal.unflatten(2, (L, P)).permute(2, 0, 1, 3).flatten(2)  # (L, N, T*P)
-            cost = self.cost.mask * pairwise_bce(values[:, b], goal)
+            mine = SampledMasks(*(x[:, b] for x in sampled))
+            cost = self.cost.mask * pairwise_bce(mine, goal)
             cost = cost - self.cost.label * probs[:, b, :, target.labels]
-            costs.append(cost + self.cost.dice * pairwise_dice(values[:, b], goal))
+            costs.append(cost + self.cost.dice * pairwise_dice(mine, goal))
         return costs
 
 
@@ -100,18 +97,17 @@ def _say_once() -> None:
     logger.warning("matching costs are not finite: the training diverges (rate too high?)")
 
 
-def pairwise_bce(logits: Tensor, goal: Tensor) -> Tensor:
-    """Mean binary cross-entropy of each row of logits (..., Q, P) with each of goal (..., N, P)."""
+def pairwise_bce(masks: SampledMasks, goal: Tensor) -> Tensor:
+    """Mean binary cross-entropy of each mask (..., Q) with each row of goal (..., N, P)."""
     # softplus(-x) g + softplus(x) (1 - g) = softplus(x) - x g
-    total = F.softplus(logits).sum(-1)[..., None] - logits @ goal.mT
-    return total / max(1, logits.shape[-1])
+    total = masks.softplus[..., None] - masks.values @ goal.mT
+    return total / max(1, goal.shape[-1])
 
 
-def pairwise_dice(logits: Tensor, goal: Tensor) -> Tensor:
-    """Dice cost of each row of logits (..., Q, P) with each row of goal (..., N, P)."""
-    probs = logits.sigmoid()
-    sizes = probs.sum(-1)[..., None] + goal.sum(-1)[..., None, :]
-    return 1 - (2 * (probs @ goal.mT) + 1) / (sizes + 1)
+def pairwise_dice(masks: SampledMasks, goal: Tensor) -> Tensor:
+    """Dice cost of each mask (..., Q) with each row of goal (..., N, P)."""
+    sizes = masks.probs.sum(-1)[..., None] + goal.sum(-1)[..., None, :]
+    return 1 - (2 * (masks.probs @ goal.mT) + 1) / (sizes + 1)
 
 
 def _assign_all(given: list[tuple[np.ndarray, np.ndarray]]) -> Pairs:

@@ -34,6 +34,8 @@ class PatchRefiner:
         patch_size: pixels of the image on a side of a patch.
         precision: of the network's products; everything else is float32.
         batch_size: patches at a time; None: what suits the device.
+        least_area: masks of fewer pixels of the image stay as they are: the network's cells are
+            too coarse for them. 0, as published: none.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class PatchRefiner:
         patch_size: int = PATCH_SIZE,
         precision: torch.dtype = torch.float32,
         batch_size: int | None = None,
+        least_area: int = 0,
     ) -> None:
+        self.least_area = least_area
         self.network, self.patch_size, self.precision = network.eval(), patch_size, precision
         self.device = next(network.parameters()).device
         self.batch_size = batch_size or BATCH_SIZE.get(self.device.type, BATCH_SIZE["cuda"])
@@ -144,9 +148,12 @@ class PatchRefiner:
     def _cut(
         self, number: int, mask: np.ndarray, box: np.ndarray | None, iou_threshold: float
     ) -> PatchedMask:
-        return PatchedMask.of(
+        patched = PatchedMask.of(
             mask, iou_threshold=iou_threshold, size=self.patch_size, number=number, box=box
         )
+        if np.count_nonzero(mask) < self.least_area:
+            patched.boxes = patched.boxes[:0]  # nothing of it passes the network
+        return patched
 
     def _finished(self, pages: Iterable[_Page], numerics: str) -> Iterator[_Page]:
         """Each image in turn, when all its patches have passed the network."""

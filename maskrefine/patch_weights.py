@@ -31,9 +31,16 @@ def build_mask_refiner(
     numerics: str = "batch",
     batch_size: int | None = None,
     precision: torch.dtype = torch.float32,
+    least_area: int = 0,
 ) -> MaskRefiner:
     """A function from an image and its masks to better masks; for the options see PatchRefiner."""
-    refiner = load_patch_refiner(weights, device=device, batch_size=batch_size, precision=precision)
+    refiner = load_patch_refiner(
+        weights,
+        device=device,
+        batch_size=batch_size,
+        precision=precision,
+        least_area=least_area,
+    )
     return partial(refiner.refine_rles, iou_threshold=iou_threshold, numerics=numerics)
 
 
@@ -43,6 +50,7 @@ def load_patch_refiner(
     device: torch.device,
     batch_size: int | None = None,
     precision: torch.dtype = torch.float32,
+    least_area: int = 0,
 ) -> PatchRefiner:
     """A published checkpoint of boundary patch refinement, or one of ours.
 
@@ -68,6 +76,7 @@ def load_patch_refiner(
         patch_size=settings.get("PATCH_SIZE", PATCH_SIZE),
         precision=precision,
         batch_size=batch_size,
+        least_area=least_area,
     )
 
 

@@ -46,6 +46,7 @@ def refine_files(
     device: torch.device,
     batch_size: int | None = None,
     precision: torch.dtype = torch.float32,
+    least_area: int = 0,
     **options: Any,
 ) -> Refined:
     """Refine a file or folder of predictions with a trained patch network.
@@ -55,6 +56,7 @@ def refine_files(
         output: file or folder, as the predictions are.
         images: the folder where they lie, or the data set; None: the predictions say it.
         batch_size: patches at a time; None: what suits the device.
+        least_area: masks of fewer pixels stay as they are.
         options: of `refine_predictions`.
     """
     found = read_predictions(predictions)
@@ -65,7 +67,13 @@ def refine_files(
         picture_of = pictures_below(found, images)
     else:
         picture_of = pictures_in(found, images)
-    refiner = load_patch_refiner(weights, device=device, batch_size=batch_size, precision=precision)
+    refiner = load_patch_refiner(
+        weights,
+        device=device,
+        batch_size=batch_size,
+        precision=precision,
+        least_area=least_area,
+    )
     return refine_predictions(refiner, found, output, picture_of, **options)
 
 
@@ -164,6 +172,7 @@ def _settings(
         "weights": f"{checksum:08x}",
         "patch_size": refiner.patch_size,
         "precision": str(refiner.precision),
+        "least_area": refiner.least_area,
         "iou_threshold": iou_threshold,
         "numerics": numerics,
     }

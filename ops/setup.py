@@ -46,7 +46,7 @@ COMMON = [
     f"-isystem{TORCH / 'include'}",
     f"-isystem{TORCH / 'include/torch/csrc/api/include'}",
 ]
-CPU = ("ms_deform_attn", "encode_masks", "paint_entities", "winograd", "group_norm")
+CPU = ("ms_deform_attn", "encode_masks", "paint_entities", "winograd", "group_norm", "sample_masks")
 HOST = ["-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
 ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 NAMED = {  # words that TORCH_CUDA_ARCH_LIST may have, without those of small boards

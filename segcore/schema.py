@@ -251,6 +251,7 @@ class Refine:
     WEIGHTS: str = ""
     IOU_THRESHOLD: float = number(0.25, low=0, high=1)  # windows of a mask overlap at most so much
     NUMERICS: str = one_of("batch", "demo")  # of which published program
+    LEAST_AREA: int = number(0, low=0)  # pixels; smaller masks stay as they are
     BATCH_SIZE: int = number(0, low=0)  # patches at a time; 0: what suits the device
 
 

@@ -57,6 +57,7 @@ def build_refiner(wanted: Refine, device: torch.device) -> MaskRefiner | None:
         iou_threshold=wanted.IOU_THRESHOLD,
         numerics=wanted.NUMERICS,
         batch_size=wanted.BATCH_SIZE or None,
+        least_area=wanted.LEAST_AREA,
     )
 
 

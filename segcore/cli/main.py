@@ -160,6 +160,7 @@ def predict(inputs: tuple[str, ...], videos: tuple[str, ...], **given: Any) -> N
 @click.option("--weights", required=True, help="of the refiner")
 @click.option("--output", type=FILE, required=True, help="file or folder, as the predictions are")
 @click.option("--iou-threshold", type=click.FloatRange(0, 1), default=0.25, show_default=True)
+@click.option("--least-area", type=click.IntRange(0), default=0, help="smaller masks stay")
 @click.option(
     "--numerics", type=click.Choice(["batch", "demo"]), default="batch", show_default=True
 )

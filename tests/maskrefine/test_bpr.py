@@ -121,6 +121,18 @@ def test_images_share_batches(small, image, masks):
     assert len(refiner.probabilities) > 30
 
 
+def test_masks_under_the_least_area_stay_and_the_others_are_refined_as_before(small, image, masks):
+    few = np.zeros((1, H, W), bool)
+    few[0, 10:14, 20:25] = True
+    given = np.concatenate((few, masks))
+    picky = PatchRefiner(small, least_area=21)
+    exact = PatchRefiner(small, least_area=20)
+    assert (picky(image, given)[0] == few).all() and (exact(image, given)[0] != few).any()
+    assert (picky(image, given)[1:] == exact(image, given)[1:]).all()
+    (rles,) = picky.refine_images([(image, encode(given))])
+    assert rles[0] == encode(few)[0]
+
+
 def test_empty_masks_stay_and_change_no_other(small, image, masks):
     refiner = PatchRefiner(small)
     mixed = np.stack([np.zeros((H, W), bool), masks[0], np.zeros((H, W), bool), masks[2]])

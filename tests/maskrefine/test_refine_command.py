@@ -34,7 +34,8 @@ from segcore.predictions.read import read_predictions
 from segcore.refined import refined
 from segcore.structures import Instances, Panoptic, PanopticSegment, Result
 
-OPTIONS = {"iou_threshold": 0.25, "numerics": "batch", "batch_size": None, "precision": "fp32"}
+OPTIONS = {"iou_threshold": 0.25, "least_area": 0, "numerics": "batch"}
+OPTIONS |= {"batch_size": None, "precision": "fp32"}
 OPTIONS |= {"device": "cpu", "keep_missing": False, "catalogs": (), "images": None}
 CPU = torch.device("cpu")
 TINY = "tiny/panoptic_tiny.yaml"
