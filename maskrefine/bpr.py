@@ -19,8 +19,10 @@ from torch import Tensor
 from maskrefine.hrnet import PatchNetwork
 from maskrefine.patch_numerics import PATCH_NUMERICS, PatchNumerics, foreground, network_input
 from maskrefine.patches import PATCH_SIZE, PatchedMask
+from maskrefine.prepared import PATCHES
 from segcore import masks as mask_io
 from segcore.errors import ConfigError, DataError
+from segcore.nn.prepared import prepared_or_plain
 from segcore.structures import Rle
 
 BATCH_SIZE = {"cpu": 16, "cuda": 256}  # patches that pass the network at once
@@ -55,6 +57,12 @@ class PatchRefiner:
     def load_official(self, state: Mapping[str, Any]) -> None:
         """A published checkpoint's `state_dict`; WeightsError where a name or a shape differs."""
         self.network.load_official(state)
+
+    def pack(self) -> PatchRefiner:
+        """On a CPU, its network by faster layers, which can then neither be trained nor saved."""
+        if self.device.type == "cpu":
+            prepared_or_plain(self.network, self.precision, PATCHES)
+        return self
 
     def __call__(
         self,

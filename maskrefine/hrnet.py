@@ -105,14 +105,17 @@ class HRNet(nn.Module):
     def forward(self, patches: Tensor) -> list[Tensor]:
         """(B, 4, S, S) -> four maps (B, C, h, w)."""
         x = patches.contiguous(memory_format=torch.channels_last)  # what convolutions like best
-        # conv1 of the image plus conv_mask of the mask
-        stem = torch.cat((self.conv1.weight, self.conv_mask.weight), 1)
-        x = self.bn1(F.conv2d(x, stem, None, 2, 1)).relu_()
-        x = conv_norm(x, self.conv2, self.bn2).relu_()
-        x = self.layer1(x)
+        x = self.layer1(conv_norm(self._stem(x), self.conv2, self.bn2, relu=True))
         maps = self.stage2([step(x) for step in self.transition1])
         maps = self.stage3(_apply(self.transition2, maps))
         return self.stage4(_apply(self.transition3, maps))
+
+    def _stem(self, x: Tensor) -> Tensor:
+        return self.bn1(F.conv2d(x, self.stem_weight(), None, 2, 1)).relu_()
+
+    def stem_weight(self) -> Tensor:
+        """(64, 4, 3, 3): conv1 of the image plus conv_mask of the mask."""
+        return torch.cat((self.conv1.weight, self.conv_mask.weight), 1)
 
 
 def _stage(channels: Sequence[int], modules: int, blocks: int) -> nn.Sequential:
@@ -132,8 +135,7 @@ class ConvNorm(nn.Sequential):
         super().__init__(conv, SyncBatchNorm2d(out), *[nn.ReLU()] * relu)
 
     def forward(self, input: Tensor) -> Tensor:
-        y = conv_norm(input, cast(nn.Conv2d, self[0]), self[1])
-        return y.relu_() if len(self) > 2 else y
+        return conv_norm(input, cast(nn.Conv2d, self[0]), self[1], relu=len(self) > 2)
 
 
 class Bottleneck(nn.Module):
@@ -156,9 +158,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, 256, h, w)."""
-        y = conv_norm(x, self.conv1, self.bn1).relu_()
-        y = conv_norm(y, self.conv2, self.bn2).relu_()
-        return conv_norm(y, self.conv3, self.bn3).add_(self.downsample(x)).relu_()
+        y = conv_norm(x, self.conv1, self.bn1, relu=True)
+        y = conv_norm(y, self.conv2, self.bn2, relu=True)
+        return conv_norm(y, self.conv3, self.bn3, added=self.downsample(x), relu=True)
 
 
 class BasicBlock(nn.Module):
@@ -173,8 +175,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> the same."""
-        y = conv_norm(x, self.conv1, self.bn1).relu_()
-        return conv_norm(y, self.conv2, self.bn2).add_(x).relu_()
+        y = conv_norm(x, self.conv1, self.bn1, relu=True)
+        return conv_norm(y, self.conv2, self.bn2, added=x, relu=True)
 
 
 class ExchangeModule(nn.Module):
@@ -235,7 +237,7 @@ class FCNHead(nn.Module):
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
-        total = sum(channels)
+        self.channels, total = tuple(channels), sum(channels)
         mix = nn.Module()
         mix.conv, mix.bn = nn.Conv2d(total, total, 1, bias=False), SyncBatchNorm2d(total)
         nn.init.kaiming_normal_(mix.conv.weight, mode="fan_out", nonlinearity="relu")
@@ -246,13 +248,19 @@ class FCNHead(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Four maps (B, C, h, w) -> (B, 2, h, w) of the finest."""
-        mix: Any = self.convs[0]
-        side, weights = maps[0].shape[-1], mix.conv.weight.split([m.shape[1] for m in maps], 1)
-        x = F.conv2d(maps[0], weights[0])
         # published: all maps resized, then one convolution; 1x1 ones and resizing commute
-        for one, weight in zip(maps[1:], weights[1:], strict=True):
-            x = x + resize(F.conv2d(one, weight), side)
-        return self.conv_seg(mix.bn(x).relu_())
+        x, *coarse = self._mixed(maps)
+        for one in coarse:
+            x = x + resize(one, x.shape[-1])
+        return self.conv_seg(self._norm(x).relu_())
+
+    def _mixed(self, maps: list[Tensor]) -> list[Tensor]:
+        """Each map by its part of the convolution."""
+        weights = cast(Any, self.convs[0]).conv.weight.split([m.shape[1] for m in maps], 1)
+        return [F.conv2d(one, weight) for one, weight in zip(maps, weights, strict=True)]
+
+    def _norm(self, x: Tensor) -> Tensor:
+        return cast(Any, self.convs[0]).bn(x)
 
 
 def resize(maps: Tensor, side: int) -> Tensor:

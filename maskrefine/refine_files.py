@@ -74,7 +74,7 @@ def refine_files(
         precision=precision,
         least_area=least_area,
     )
-    return refine_predictions(refiner, found, output, picture_of, **options)
+    return refine_predictions(refiner.pack(), found, output, picture_of, **options)
 
 
 def refine_predictions(

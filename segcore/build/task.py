@@ -26,8 +26,7 @@ from segcore.export.read import is_exported, read_exported
 from segcore.import_path import import_from
 from segcore.nn.cpu_training import train_on_cpu
 from segcore.nn.packed import missing_operator
-from segcore.nn.prepared import prepare
-from segcore.nn.winograd import has_winograd, use_winograd
+from segcore.nn.prepared import prepared_or_plain
 from segcore.structures import Metadata
 
 COMPILED = ("backbone", "pixel_decoder", "decoder")  # a graph each; the rest stays as it is
@@ -126,16 +125,11 @@ def prepared(task: Task, lacking: str | None = None, *, winograd: bool = True) -
     """
     if task.prepared is None:
         return task
-    if lacking := missing_operator() if lacking is None else lacking:
-        logger.warning("inference with plain layers, slower: this PyTorch has no %s", lacking)
-        return task
-    ready = replace(task, model=prepare(task.model, task.precision, task.prepared))
-    if winograd and task.precision == torch.float32:
-        if not has_winograd():
-            logger.warning("3x3 convolutions are direct ones, slower: pip install ./ops")
-        use_winograd(ready.model)
+    model = prepared_or_plain(
+        task.model, task.precision, task.prepared, lacking=lacking, winograd=winograd
+    )
     return_freed_memory()  # where the plain weights were is not what large maps fit into
-    return ready
+    return task if model is task.model else replace(task, model=model)
 
 
 def _exported_task(cfg: Config, file: Path) -> Task:

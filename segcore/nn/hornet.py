@@ -67,8 +67,10 @@ class GlobalLocalFilter(nn.Module):
             spectrum = torch.fft.rfft2(wide.to(kind), norm="ortho")
             spectrum = spectrum * self._filter(h, w // 2 + 1, kind)
             wide = torch.fft.irfft2(spectrum, s=(h, w), norm="ortho").to(local.dtype)
-        mixed = torch.stack((local, wide), dim=2).flatten(1, 2)  # channels alternate
-        return self.post_norm(mixed)
+        return self._mixed(local, wide)
+
+    def _mixed(self, local: Tensor, wide: Tensor) -> Tensor:
+        return self.post_norm(torch.stack((local, wide), dim=2).flatten(1, 2))  # they alternate
 
     def _filter(self, h: int, w: int, kind: torch.dtype) -> Tensor:
         weight = self.complex_weight.to(kind)  # (C/2, h0, w0, 2)

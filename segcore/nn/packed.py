@@ -73,7 +73,8 @@ class PackedConv(nn.Module):
         conv: its weight and bias are not looked at.
         weight: (D, C/groups, k, k).
         bias: (D,).
-        kind: float32 or bfloat16: in what is multiplied, and the type of the result.
+        kind: float32 or bfloat16: in what is multiplied, and the type of the result. The bias
+            stays float32, for a norm inside makes it large.
         then: an activation at the end of every call that asks for no other.
     """
 
@@ -92,7 +93,7 @@ class PackedConv(nn.Module):
         self.weight = weight.detach().to(kind, memory_format=torch.channels_last)
         if conv.kernel_size != (1, 1):  # whose best layout depends on the image's size
             self.weight = ops._reorder_convolution_weight(self.weight, *self.shape)
-        self.bias = None if bias is None else bias.detach().to(kind)
+        self.bias = None if bias is None else bias.detach().float()
 
     def forward(self, x: Tensor, added: Tensor | None = None, relu: bool = False) -> Tensor:
         """(B, C, h, w) -> (B, D, h', w').
@@ -101,9 +102,12 @@ class PackedConv(nn.Module):
             added: (B, D, h', w') added to the result, before ReLU; overwritten by the result,
                 which saves fetching memory for another map.
         """
-        layer = (x.to(self.kind), self.weight, self.bias, *self.shape)
+        x, bias = x.to(self.kind), self.bias
         if added is None:
+            layer = (x, self.weight, bias, *self.shape)
             return ops._convolution_pointwise(*layer, *(RELU if relu else self.then), "")
+        bias = None if bias is None else bias.to(self.kind)  # this operator wants one type
+        layer = (x, self.weight, bias, *self.shape)
         then = ("add", 1.0, "relu" if relu else None, [], None)
         return ops._convolution_pointwise_.binary(added.to(self.kind), *layer, *then)
 

@@ -6,6 +6,7 @@ share, beside each architecture of its own.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -16,8 +17,12 @@ from segcore.nn import swin
 from segcore.nn.backbones import ResNet, folded
 from segcore.nn.group_norm import group_norm_
 from segcore.nn.layers import Attention, ConvNorm, Perceptron
-from segcore.nn.packed import FeedForward, PackedConv, PackedLinear
+from segcore.nn.packed import FeedForward, PackedConv, PackedLinear, missing_operator
+from segcore.nn.prepared_hornet import HORNET
 from segcore.nn.prepared_timm import TIMM, watched
+from segcore.nn.winograd import has_winograd, use_winograd
+
+logger = logging.getLogger(__name__)
 
 Preparation = Callable[[Any, torch.dtype], nn.Module]
 Plain = TypeVar("Plain", bound=nn.Module)
@@ -35,6 +40,31 @@ def prepare(
             What it returns is searched for further ones.
     """
     return _prepared(model, kind, SHARED | dict(own), {})
+
+
+def prepared_or_plain(
+    model: nn.Module,
+    kind: torch.dtype,
+    own: Mapping[type[nn.Module], Preparation],
+    *,
+    lacking: str | None = None,
+    winograd: bool = True,
+) -> nn.Module:
+    """`prepare`, or where PyTorch cannot do that the plain model, with a warning.
+
+    Args:
+        lacking: what PyTorch lacks for it, "" nothing; None: looked up.
+        winograd: in float32, 3x3 convolutions by Winograd's algorithm.
+    """
+    if lacking := missing_operator() if lacking is None else lacking:
+        logger.warning("inference with plain layers, slower: this PyTorch has no %s", lacking)
+        return model
+    model = prepare(model, kind, own)
+    if winograd and kind == torch.float32:
+        if not has_winograd():
+            logger.warning("3x3 convolutions are direct ones, slower: pip install ./ops")
+        use_winograd(model)
+    return model
 
 
 def _prepared(
@@ -185,5 +215,6 @@ SHARED: dict[type[nn.Module], Preparation] = {
     ResNet: _resnet,
     swin.Block: _swin_block,
     swin.WindowAttention: _window_attention,
+    **HORNET,
     **TIMM,
 }

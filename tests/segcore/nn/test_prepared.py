@@ -8,6 +8,7 @@ import torch
 from prepared_models import assert_alike, both, needs_onednn
 
 from segcore.nn.backbones import ResNet, TimmBackbone
+from segcore.nn.hornet import HorNet
 from segcore.nn.packed import PackedConv, PackedLinear
 from segcore.nn.prepared import prepare
 from segcore.nn.swin import Swin
@@ -21,10 +22,22 @@ def swin():
     return Swin(embed_dim=12, depths=(2, 2, 2, 2), num_heads=(1, 2, 3, 4), window_size=4)
 
 
+def hornet():
+    """Small, with gammas that let blocks say something."""
+    torch.manual_seed(0)
+    sizes = (None, None, (12, 7), (6, 4))
+    net = HorNet(dim=16, depths=(1, 1, 2, 1), orders=(2, 3, 4, 5), sizes=sizes)
+    for name, value in net.named_parameters():
+        if "gamma" in name or "norm" in name:
+            value.data.uniform_(0.5, 1.5)
+    return net
+
+
 BACKBONES = {
     "R50": ResNet,
     "BN": lambda: ResNet(50, "BN"),
     "Swin": swin,
+    "HorNet": hornet,
     "timm": lambda: TimmBackbone("test_resnet"),
     "timm, inverted": lambda: TimmBackbone("tf_efficientnet_lite0"),
     "timm, excited": lambda: TimmBackbone("mobilenetv3_small_050"),
@@ -43,6 +56,19 @@ def test_maps_of_every_size_equal_the_plain_backbone(name):
         with torch.inference_mode():
             for mine, wanted in zip(prepared(images), plain(images), strict=True):
                 assert_alike(mine, wanted)
+
+
+@pytest.mark.parametrize("name", ["HorNet", "timm, inverted", "timm, excited"])
+def test_bf16_maps_are_as_near_to_float32s_as_the_plain_backbones(name):
+    plain, prepared = both(BACKBONES[name](), {}, torch.bfloat16)
+    with torch.inference_mode():
+        images = torch.randn(1, 3, 64, 96)
+        exact = plain(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            maps = zip(prepared(images), plain(images), exact, strict=True)
+    for mine, theirs, wanted in maps:
+        errors = [(x.float() - wanted).abs().mean() for x in (mine, theirs)]
+        assert errors[0] < 1.5 * errors[1] and errors[0] < 0.05 * wanted.abs().mean()
 
 
 @pytest.mark.parametrize("name", ["timm, inverted", "timm, excited", "timm, edge"])
