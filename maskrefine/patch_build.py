@@ -11,7 +11,7 @@ from maskrefine.patch_training import METADATA, patch_task
 from maskrefine.schema import Bpr
 from maskrefine.truth import match_instances, sample_instances
 from segcore.build.data import catalog
-from segcore.build.views import refuse_swaps, refuse_turns
+from segcore.build.views import flips, refuse_swaps, refuse_turns
 from segcore.config import Config, section
 from segcore.contracts import Task
 from segcore.data.store import Records
@@ -37,7 +37,8 @@ def build_patches(cfg: Config, metadata: Metadata) -> Task:
         iou_threshold=bpr.IOU_THRESHOLD,
         size=bpr.PATCH_SIZE,
     )
-    return patch_task(network, PatchViews(input_size=bpr.INPUT_SIZE, patch_of=patch_of))
+    views = PatchViews(input_size=bpr.INPUT_SIZE, patch_of=patch_of, mirror=flips(cfg))
+    return patch_task(network, views)
 
 
 def coarse_masks(cfg: Config, metadata: Metadata) -> CoarseMask:

@@ -178,15 +178,20 @@ class PatchViews:
     Args:
         input_size: S
         patch_of: a patch (P = 1) for a record: `stored_patch`, or `fresh_patch` with its options.
+        mirror: half of the patches in training.
     """
 
-    def __init__(self, *, input_size: int, patch_of: PatchOf = stored_patch) -> None:
-        self.input_size, self.patch_of = input_size, patch_of
+    def __init__(
+        self, *, input_size: int, patch_of: PatchOf = stored_patch, mirror: bool = True
+    ) -> None:
+        self.input_size, self.patch_of, self.mirror = input_size, patch_of, mirror
 
     def __call__(self, record: Record, rng: np.random.Generator | None) -> Sample | None:
         """A patch, changed at random in training; without `rng` as it is, the same every time."""
         patch = self.patch_of(record, rng or np.random.default_rng(0))
-        return None if patch is None else patch_sample(patch, record, self.input_size, rng)
+        if patch is None:
+            return None
+        return patch_sample(patch, record, self.input_size, rng, mirror=self.mirror)
 
     def test(self, image: np.ndarray, record: Record) -> Sample:
         """Of a patch (S, S, 4) uint8, RGB and the coarse mask as 0 or 1, without a target."""
@@ -195,7 +200,12 @@ class PatchViews:
 
 
 def patch_sample(
-    patch: Patches, record: Record, input_size: int, rng: np.random.Generator | None
+    patch: Patches,
+    record: Record,
+    input_size: int,
+    rng: np.random.Generator | None,
+    *,
+    mirror: bool = True,
 ) -> Sample:
     """One patch at the network's size; in training mirrored half of the time, then recoloured.
 
@@ -205,11 +215,12 @@ def patch_sample(
     Args:
         patch: P = 1
         input_size: S
+        mirror: False: never; what else is drawn stays the same.
     """
     colors = resize_uint8(torch.from_numpy(patch.images), input_size)[0]  # (3, S, S)
     masks = [_nearest(torch.from_numpy(m), input_size) for m in (patch.coarse, patch.truth)]
     if rng is not None:
-        if rng.random() < 0.5:
+        if rng.random() < 0.5 and mirror:
             colors, masks = colors.flip(-1), [m.flip(-1) for m in masks]
         colors = _recolored(colors, rng)
     coarse, truth = masks  # (1, S, S)

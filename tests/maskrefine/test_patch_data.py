@@ -201,6 +201,19 @@ def test_a_sample_is_resized_mirrored_and_recoloured(store):
     assert not all(kept)  # colours change, masks only with the mirror
 
 
+def test_patches_that_are_not_mirrored_have_the_same_colours(store):
+    record = next(iter(patch_records(store)))
+    plain = PatchViews(input_size=32, mirror=False)
+    mirrored = PatchViews(input_size=32)
+    turned = 0
+    for seed in range(12):
+        one, other = (v(record, np.random.default_rng(seed)) for v in (plain, mirrored))
+        assert torch.equal(one.views[0, 3], plain(record, None).views[0, 3])
+        turned += not torch.equal(one.views, other.views)
+        assert torch.equal(one.views, other.views) or torch.equal(one.views, other.views.flip(-1))
+    assert 0 < turned < 12
+
+
 def batches_of(views, records, size=4):
     return train_loader(Records(records), views, batch_size=size, seed=0, group_by_aspect=False)
 
