@@ -82,6 +82,8 @@ class PostProcess:
             canvas = (batch.images.shape[-2], batch.images.shape[-1])
             up = Upsampler(canvas, (h, w), batch.records[0].size, self.pieces)
             probs, masks = answer.logits[0].float().softmax(-1), answer.masks[0, :, 0].float()
+            if version.classes is not None:  # (Q, K+1), each class's score from its name there
+                probs = probs[:, [*version.classes, len(version.classes)]]
             scores.append((self._scores(probs, masks, up), version.mirrored))
         return Result(semantic=class_map(scores))
 

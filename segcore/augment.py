@@ -1,4 +1,7 @@
-"""Test-time augmentation: every image at several sizes, plain and mirrored; semantic maps only."""
+"""Test-time augmentation: every image at several sizes, plain and mirrored; semantic maps only.
+
+Legend of one-letter names: K classes.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,22 @@ class Augmented:
         sizes: shorter edges.
         max_size: of the longer edge.
         flip: every size comes mirrored as well.
+        swapped: (K,) the class of each in a mirrored image; None: classes stay what they are.
     """
 
     def __init__(
-        self, task: Task, sizes: Sequence[int], max_size: int, flip: bool, device: torch.device
+        self,
+        task: Task,
+        sizes: Sequence[int],
+        max_size: int,
+        flip: bool,
+        device: torch.device,
+        *,
+        swapped: tuple[int, ...] | None = None,
     ) -> None:
         self.task, self.device = task, device
         self.sizes, self.max_size, self.flips = sizes, max_size, (False, True)[: 1 + flip]
+        self.swapped = swapped
         if task.average is None:
             raise ConfigError(
                 "TEST.AUG.ENABLED true is for semantic models; this architecture does not average"
@@ -57,4 +69,5 @@ class Augmented:
         pixels = np.ascontiguousarray(image)
         sample = test_sample(pixels, record, min_size=size, max_size=self.max_size)
         batch = Batch.collate([sample])
-        return AugmentedOutputs(self.task.infer(batch, self.device), batch, mirrored)
+        outputs = self.task.infer(batch, self.device)
+        return AugmentedOutputs(outputs, batch, mirrored, self.swapped if mirrored else None)

@@ -34,6 +34,7 @@ class AugmentedOutputs:
     outputs: Outputs
     batch: Batch  # of this image alone
     mirrored: bool
+    classes: tuple[int, ...] | None = None  # what each class is called here; None: by its own name
 
 
 class Backbone(Protocol):

@@ -6,6 +6,7 @@ import logging
 
 from segcore.augment import Augmented
 from segcore.build.data import test_metadata
+from segcore.build.views import mirrored_labels
 from segcore.config import Config
 from segcore.contracts import Evaluator, EvaluatorFactory, Task
 from segcore.data.catalog import Catalog
@@ -110,19 +111,15 @@ def measured(makes: tuple[str, ...], metadata: Metadata) -> set[str]:
 
 
 def build_augmented(cfg: Config, task: Task, fabric: Fabric) -> Augmented:
-    """Semantic results from several sizes and the mirrored image."""
+    """Semantic results from several sizes and the mirrored image, its classes swapped back."""
     aug = cfg.TEST.AUG
     if task.average is None:
         raise ConfigError(
             "TEST.AUG.ENABLED true is for semantic results alone; with it set"
             " MODEL.MASK_FORMER.TEST.SEMANTIC_ON true, PANOPTIC_ON false and INSTANCE_ON false"
         )
-    if aug.FLIP and cfg.INPUT.MIRROR_SWAP:
-        raise ConfigError(
-            "TEST.AUG.FLIP true averages each image with its mirrored one, in which the classes of"
-            " INPUT.MIRROR_SWAP have changed places; expected false"
-        )
-    return Augmented(task, aug.MIN_SIZES, aug.MAX_SIZE, aug.FLIP, fabric.device)
+    swapped = mirrored_labels(cfg, task.metadata) if aug.FLIP else None
+    return Augmented(task, aug.MIN_SIZES, aug.MAX_SIZE, aug.FLIP, fabric.device, swapped=swapped)
 
 
 def build_windowed(cfg: Config, task: Task, fabric: Fabric) -> WindowedInference | None:

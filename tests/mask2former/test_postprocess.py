@@ -76,9 +76,13 @@ def test_semantic(case):
     assert (result != wanted.argmax(0)).sum() <= 1
 
 
+@pytest.mark.parametrize("swapped", [None, (2, 1, 0, *range(3, K))])
 @pytest.mark.parametrize("late", [False, True])
-def test_semantic_map_equals_the_mean_of_several_versions(case, late):
-    """One of the plain image, one of the mirrored one at another size; resized late or not."""
+def test_semantic_map_equals_the_mean_of_several_versions(case, late, swapped):
+    """One of the plain image, one of the mirrored one at another size; resized late or not.
+
+    In the mirrored one, perhaps, two classes have changed places.
+    """
     logits, masks, size = case
     other = smooth(1, Q, 12, 16, seed=5)
     wide = Batch(
@@ -88,7 +92,7 @@ def test_semantic_map_equals_the_mean_of_several_versions(case, late):
     process = PostProcess(THING, semantic=True, panoptic=False, instances=False, late_resize=late)
     versions = [
         AugmentedOutputs(Outputs([Prediction(logits, masks[:, :, None])]), batch(size), False),
-        AugmentedOutputs(Outputs([Prediction(-logits, other[:, :, None])]), wide, True),
+        AugmentedOutputs(Outputs([Prediction(-logits, other[:, :, None])]), wide, True, swapped),
     ]
     total = torch.zeros(K, *size)
     for sign, cells, canvas, (h, w), mirrored in (
@@ -102,7 +106,9 @@ def test_semantic_map_equals_the_mean_of_several_versions(case, late):
         else:
             full = F.interpolate(full, size, mode="bilinear")[0]
             scores = torch.einsum("qk,qhw->khw", classes, full.sigmoid())
-        total += scores.flip(2) if mirrored else scores
+        if mirrored:
+            scores = scores.flip(2)[list(swapped or range(K))]
+        total += scores
     found = process.averaged(versions).semantic
     assert (found != total.argmax(0)).sum() <= 1
     assert (found != process(versions[0].outputs, versions[0].batch)[0].semantic).any()

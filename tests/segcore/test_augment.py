@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from segcore.build.data import catalog, train_metadata
 from segcore.build.evaluators import build_augmented
 from segcore.config import load_config
 from segcore.engine.launch import launch
@@ -49,6 +50,22 @@ def test_other_models_raise(root):
         augmented(root, "MODEL.MASK_FORMER.TEST.PANOPTIC_ON", "true")
 
 
-def test_mirrored_images_whose_classes_change_places_raise(root):
-    with pytest.raises(ConfigError, match=r"TEST\.AUG\.FLIP"):
-        augmented(root, "INPUT.MIRROR_SWAP", "[[cat, dog]]")
+def test_classes_of_the_mirrored_image_change_places_in_the_mean(root):
+    """The result of a mirrored image is the mirrored one, its two largest classes exchanged."""
+    opts = ("TEST.AUG.MIN_SIZES", "[48, 64]")
+    plain = augmented(root, *opts)[0].long()
+    cfg = load_config(root / "configs/tiny/semantic_tiny.yaml", SEMANTIC)
+    names = train_metadata(cfg, catalog(cfg)).classes
+    first, second = plain.flatten().bincount().argsort(descending=True)[:2].tolist()
+    pair = f"[[{names[first]}, {names[second]}]]"
+    semantic, mirrored, _ = augmented(root, *opts, "INPUT.MIRROR_SWAP", pair)
+    order = torch.arange(len(names))
+    order[[first, second]] = order[[second, first]]
+    exchanged = order[semantic.long()]
+    assert (exchanged != semantic).any() and (semantic != plain).any()
+    assert (exchanged != mirrored.flip(1)).float().mean() < 0.001
+
+
+def test_sides_without_a_class_of_the_other_raise(root):
+    with pytest.raises(ConfigError, match="has no class; expected pairs"):
+        augmented(root, "INPUT.MIRROR_SWAP", "[[left_cat, right_cat]]")
