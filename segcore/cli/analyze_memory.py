@@ -5,59 +5,48 @@ Each part runs in a process of its own, so that the peak of one is not that of a
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from segcore.build import data, solver
 from segcore.build.evaluators import build_windowed
 from segcore.build.task import build_for_training, build_task
-from segcore.cli.worst_images import Images, drawn_batch, worst_tests, worst_train
+from segcore.cli.worst_batches import (
+    INFERENCE,
+    STEP,
+    Peak,
+    in_order,
+    inference,
+    out_of_memory,
+    peak_of,
+    resident_mb,
+    worst_parts,
+)
+from segcore.cli.worst_images import Images, drawn_batch
 from segcore.config import Config, load_config
 from segcore.contracts import Task
-from segcore.data.store import Records
 from segcore.engine.device import choose_device
 from segcore.engine.launch import Fabric, launch
-from segcore.engine.log import memory_mb
 from segcore.engine.trainer import Trainer
-from segcore.errors import ConfigError
 from segcore.structures import Batch
 
 Run = Callable[[Config, Task, Batch, Fabric], float]  # gives its seconds
 
 FULL = 0.9  # share of the memory from which on it is too little
-STEP, INFERENCE = "training step", "inference"
 ADVICE = {
     STEP: "lower SOLVER.IMS_PER_BATCH, or raise SOLVER.ACCUMULATE; then MODEL.BACKBONE."
     "USE_CHECKPOINT true; then lower INPUT.MAX_SIZE_TRAIN or INPUT.CROP.SIZE",
     INFERENCE: "lower TEST.BATCH_SIZE, INPUT.MIN_SIZE_TEST or INPUT.MAX_SIZE_TEST; TEST.WINDOW for"
     " videos",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Peak:
-    """What one part took; sizes in MB."""
-
-    taken: float  # by tensors; on the CPU what the process grew by
-    reserved: float  # on the CPU: of the whole process
-    total: float  # that the device has
-    seconds: float
-
-    @property
-    def share(self) -> float:
-        """Of the device's memory."""
-        return self.reserved / self.total
 
 
 def main(
@@ -74,7 +63,7 @@ def main(
         runs: of each part; None: its own.
     """
     runs = runs or RUNS
-    cfg = _config(config_file, opts)
+    cfg = in_order(load_config(config_file, opts))
     device = choose_device(cfg.MODEL.DEVICE)
     gpu = device.type == "cuda"
     if not gpu:
@@ -83,7 +72,9 @@ def main(
     if not gpu:
         table.columns[4].header = "whole process, MB"
     notes, status = [], 0
-    for part, images in worst_parts(cfg, num_gpus):
+    catalog = data.catalog(cfg)
+    task = build_for_training(cfg, data.train_metadata(cfg, catalog))
+    for part, images in worst_parts(cfg, task, catalog, num_gpus):
         shape, peak = measured_alone(part, images, config_file, opts, runs[part])
         if peak is None:
             table.add_row(part, str(images), shape, "does not fit")
@@ -101,42 +92,6 @@ def main(
     for note in notes:
         console.print(note, markup=False)
     return status
-
-
-def worst_parts(cfg: Config, num_gpus: int) -> list[tuple[str, Images]]:
-    """What is run: a step on the worst training batch, inferences on the worst test images."""
-    catalog = data.catalog(cfg)
-    task = build_for_training(cfg, data.train_metadata(cfg, catalog))
-    if "patch" in task.makes:
-        raise ConfigError(
-            f"{cfg.MODEL.META_ARCHITECTURE} sees patches of one size, whatever the images are:"
-            " --memory is for models of whole images"
-        )
-    parts = []
-    if cfg.DATASETS.TRAIN:
-        count, rest = divmod(cfg.SOLVER.IMS_PER_BATCH, num_gpus * cfg.SOLVER.ACCUMULATE)
-        if rest:
-            raise ConfigError(
-                f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH}: expected a multiple of"
-                f" --num-gpus {num_gpus} x SOLVER.ACCUMULATE {cfg.SOLVER.ACCUMULATE}"
-            )
-        records = data.train_records(cfg, task, catalog)
-        parts.append((STEP, worst_train(cfg, task, records, count)))
-    if cfg.DATASETS.TEST:
-        tests = [
-            catalog.records(name, data.test_metadata(task, catalog, name))
-            for name in cfg.DATASETS.TEST
-        ]
-        parts += [(INFERENCE, images) for images in worst_tests(cfg, task, Records.join(tests))]
-    return parts
-
-
-def _config(config_file: str, opts: Sequence[str]) -> Config:
-    """With the sizes of training in order: the last one, which `Largest` draws, is the largest."""
-    cfg = load_config(config_file, opts)
-    sizes = cfg.INPUT.MIN_SIZE_TRAIN
-    sizes = sizes if isinstance(sizes, int) else sorted(sizes)
-    return replace(cfg, INPUT=replace(cfg.INPUT, MIN_SIZE_TRAIN=sizes))
 
 
 def measured_alone(
@@ -165,9 +120,9 @@ def _measure(
     part: str, images: Images, config_file: str, opts: Sequence[str], run: Run, pipe: Connection
 ) -> None:
     """The shape goes into the pipe, then the Peak, or nothing where memory is too little."""
-    cfg = _config(config_file, opts)
+    cfg = in_order(load_config(config_file, opts))
     fabric = launch(device=cfg.MODEL.DEVICE, precision=solver.precision(cfg))
-    before = _resident_mb()
+    before = resident_mb()
     try:
         task = build_task(cfg)
         with TemporaryDirectory() as folder:
@@ -175,11 +130,10 @@ def _measure(
         pipe.send("x".join(map(str, batch.images.shape)))
         seconds = run(cfg, task, batch, fabric)
     except (RuntimeError, MemoryError) as error:
-        full = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not full and "can't allocate memory" not in str(error):  # torch's words on the CPU
+        if not out_of_memory(error):
             raise
         return
-    pipe.send(_peak(fabric.device, before, seconds))
+    pipe.send(peak_of(fabric.device, before, seconds))
 
 
 def _step(cfg: Config, task: Task, batch: Batch, fabric: Fabric) -> float:
@@ -196,33 +150,7 @@ def _step(cfg: Config, task: Task, batch: Batch, fabric: Fabric) -> float:
 
 
 def _inference(cfg: Config, task: Task, batch: Batch, fabric: Fabric) -> float:
-    """Seconds of one batch, results and all."""
-    task.model.to(fabric.device).eval()
-    windowed = build_windowed(cfg, task, fabric)
-    start = time.perf_counter()
-    with torch.inference_mode():
-        if windowed:
-            windowed(batch)
-        else:
-            task.postprocess(task.infer(batch, fabric.device), batch)
-    return time.perf_counter() - start
+    return inference(task, batch, fabric.device, build_windowed(cfg, task, fabric))
 
 
 RUNS: dict[str, Run] = {STEP: _step, INFERENCE: _inference}
-
-
-def _peak(device: torch.device, before: float, seconds: float) -> Peak:
-    if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory / 2**20
-        reserved = torch.cuda.max_memory_reserved(device) / 2**20
-        return Peak(memory_mb(device), reserved, total, seconds)
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
-    return Peak(_resident_mb() - before, _resident_mb(), total, seconds)
-
-
-def _resident_mb() -> float:
-    """Peak of this process; Linux's ru_maxrss has in it that of the process that started it."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    peaks = [int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM:")]
-    return peaks[0] if peaks else memory_mb(torch.device("cpu"))

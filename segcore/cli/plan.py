@@ -5,24 +5,25 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from segcore.build.data import data_root
-from segcore.cli.analyze_memory import RUNS, measured_alone, worst_parts
-from segcore.cli.measured_steps import typical_seconds
+from segcore.build import data as data_sets
+from segcore.build.task import build_for_training
+from segcore.cli.analyze_memory import RUNS, measured_alone
+from segcore.cli.measured_steps import Meter
+from segcore.cli.plan_fitting import Probe, fitted
 from segcore.cli.plan_machine import this_machine
 from segcore.cli.plan_words import head_lines, report, said_of, said_of_test
+from segcore.cli.worst_batches import in_order, worst_parts
 from segcore.config import load_config, to_dict
 from segcore.data.catalog import Catalog
 from segcore.data.held_back import TRAIN, VAL, split_part
 from segcore.errors import ConfigError
-from segcore.plan import schedule
-from segcore.plan.decision import Decision, rounded_up
-from segcore.plan.facts import DataFacts, Machine, Measured
+from segcore.plan.decision import Decision
 from segcore.plan.plan import Plan, Wishes, begin, draft, finished
 from segcore.plan.plan_yaml import plan_yaml
 from segcore.plan.read_facts import data_facts
@@ -30,10 +31,6 @@ from segcore.user_path import user_path
 from segcore.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
-
-Seconds = Callable[[str, Sequence[str], Sequence[str]], dict[str, tuple[float, float]]]
-Share = Callable[[str, Sequence[str], float], float]
-PROBES = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16"), "mps": ("fp32",)}  # precisions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,28 +85,24 @@ def main(
 
 
 def worst_share(config_file: str, opts: Sequence[str], memory: float) -> float:
-    """Share of the memory that the worst batch takes, training and inference; 2: it does not fit.
-
-    Args:
-        memory: MB that there are.
-    """
+    """Share of the memory that the worst batch takes, each part in a process of its own."""
+    cfg = in_order(load_config(config_file, opts))
+    catalog = data_sets.catalog(cfg)
+    task = build_for_training(cfg, data_sets.train_metadata(cfg, catalog))
     shares = []
-    for part, images in worst_parts(load_config(config_file, opts), 1):
+    for part, images in worst_parts(cfg, task, catalog, 1):
         _, peak = measured_alone(part, images, config_file, opts, RUNS[part])
         shares.append(2.0 if peak is None else peak.reserved / memory)
     return max(shares)
 
 
-def write_plan(
-    asked: Asked, output: Path, *, seconds: Seconds = typical_seconds, share: Share = worst_share
-) -> Plan:
+def write_plan(asked: Asked, output: Path, *, meter: Meter | None = None) -> Plan:
     """Make a plan, write it to `output`, and print its table.
 
     Args:
-        seconds: measures typical steps and images of a config.
-        share: measures what part of the memory its worst batch takes.
+        meter: what measures; None: a process of its own.
     """
-    catalog = Catalog(data_root(), asked.catalogs)
+    catalog = Catalog(data_sets.data_root(), asked.catalogs)
     train, test = part_names(asked)
     facts = data_facts(catalog.read(train), catalog.metadata(train))
     tested = len(catalog.records(test))
@@ -121,8 +114,8 @@ def write_plan(
         Decision("DATASETS.TEST", [test], said_of_test(tested, held_back=not asked.val)),
         *catalog_files(asked),
     )
-    with TemporaryDirectory() as folder:
-        probe = Probe(Path(folder) / "plan.yaml", base, asked.opts, seconds, share)
+    with TemporaryDirectory() as folder, meter or Meter(worst_share) as meter:
+        probe = Probe(Path(folder) / "plan.yaml", base, asked.opts, meter)
         plan, measured = fitted(plan, facts, machine, probe, asked.ranks)
     plan = finished(plan, facts, base, measured, tested)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -132,60 +125,6 @@ def write_plan(
         stream.write(plan_yaml(plan, base, head))
     report(plan, base)
     return plan
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """Measures a plan that is not finished.
-
-    Args:
-        file: where it is written to.
-        base: values of its base.
-        opts: laid over it.
-    """
-
-    file: Path
-    base: dict[str, Any]
-    opts: tuple[str, ...]
-    seconds: Seconds
-    share: Share
-
-    def time(self, plan: Plan, precisions: Sequence[str]) -> dict[str, tuple[float, float]]:
-        """Seconds of a step and of an image, by precision."""
-        return self.seconds(self._written(plan), self.opts, precisions)
-
-    def memory(self, plan: Plan, machine: Machine) -> float:
-        """Share of the memory."""
-        return self.share(self._written(plan), self.opts, machine.memory)
-
-    def _written(self, plan: Plan) -> str:
-        self.file.write_text(plan_yaml(plan, self.base, ()), encoding="utf-8")
-        return str(self.file)
-
-
-def fitted(
-    plan: Plan, facts: DataFacts, machine: Machine, probe: Probe, ranks: int = 1
-) -> tuple[Plan, Measured]:
-    """Precision, batch and its parts by measurements, and the last of these."""
-    base = probe.base
-    times = probe.time(plan, PROBES[machine.device])
-    plan = plan.with_(*schedule.precision({name: step for name, (step, _) in times.items()}))
-    on = plan.value("SOLVER.AMP.PRECISION", "fp32")
-    step, image = times[on]
-    size = rounded_up(schedule.batch_of(base, plan.minutes, step), ranks)
-    plan = plan.with_(*schedule.batch(base, size, facts.images))
-    if size != base["SOLVER.IMS_PER_BATCH"]:
-        step, image = probe.time(plan, [on])[on]
-    peak, pieces = probe.memory(plan, machine), 1
-    while (more := schedule.pieces_of(size, peak, pieces)) != pieces:
-        pieces = more
-        plan = plan.with_(*schedule.batch(base, size, facts.images, pieces))
-        peak = probe.memory(plan, machine)
-    if pieces > 1:
-        step, image = probe.time(plan, [on])[on]
-    if peak > schedule.FULL:
-        logger.warning("the worst batch takes %.0f %% of the memory that is free", 100 * peak)
-    return plan, Measured(step=step, image=image, peak=peak)
 
 
 def part_names(asked: Asked) -> tuple[str, str]:

@@ -54,9 +54,14 @@ def batch_of(base: Mapping[str, Any], minutes: float, step: float) -> int:
     """
     batch = int(base["SOLVER.IMS_PER_BATCH"])
     seconds = step
-    while batch > SMALLEST_BATCH and minutes * 60 * SPARE < FEW_STEPS * seconds:
+    while batch > SMALLEST_BATCH and not enough_fit(minutes, seconds):
         batch, seconds = batch // 2, seconds / 2
     return batch
+
+
+def enough_fit(minutes: float, step: float) -> bool:
+    """Whether FEW_STEPS of these seconds fit into the time."""
+    return minutes * 60 * SPARE >= FEW_STEPS * step
 
 
 def batch(base: Mapping[str, Any], size: int, images: int, pieces: int = 1) -> list[Decision]:

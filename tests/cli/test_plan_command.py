@@ -1,6 +1,7 @@
 """`segcore plan`, and `segcore train --data`."""
 
 import json
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 
@@ -35,6 +36,24 @@ def folder(tmp_path_factory):
     return folder
 
 
+class GivenMeter(nullcontext):
+    """Seconds of a step, half of them in bf16, and shares of the memory that are given."""
+
+    def __init__(self, seconds, shares):
+        super().__init__(self)
+        self.seconds, self.shares = seconds, shares
+
+    def step(self, config, opts, precision, **_):
+        load_config(config, opts)  # a draft is a config already
+        return self.seconds * (1 if precision == "fp32" else 0.5)
+
+    def image(self, *_, **__):
+        return 0.1
+
+    def share(self, *_):
+        return self.shares.pop(0)
+
+
 def planned(folder, data, tmp_path, *, seconds=0.5, share=0.1, val="", **wishes):
     """A plan whose measurements are given; its file."""
     asked = Asked(
@@ -45,12 +64,7 @@ def planned(folder, data, tmp_path, *, seconds=0.5, share=0.1, val="", **wishes)
     )
     output = tmp_path / "plan.yaml"
 
-    def timed(config, opts, precisions):
-        load_config(config, opts)  # a draft is a config already
-        return {name: (seconds * (1 if name == "fp32" else 0.5), 0.1) for name in precisions}
-
-    shares = iter([share, 0.1, 0.1])
-    write_plan(asked, output, seconds=timed, share=lambda *_: next(shares))
+    write_plan(asked, output, meter=GivenMeter(seconds, [share, 0.1, 0.1]))
     return output
 
 
