@@ -39,6 +39,7 @@ def main() -> None:
 @click.option("--eval-only", is_flag=True, help="as `segcore eval`")
 @click.option("--data", help="in place of CONFIG: a data set that a config is planned for")
 @click.option("--val", help="--data: what is evaluated; default: a fifth that is held back")
+@click.option("--overwrite", is_flag=True, help="--data: plan anew, whatever plan is there already")
 @click.option("--overfit", type=click.IntRange(1), metavar="N", help="on the first N images alone")
 @takes_wishes
 @takes_machines
@@ -48,6 +49,7 @@ def train(
     overfit: int | None,
     data: str | None,
     val: str | None,
+    overwrite: bool,
     task: str | None,
     network: str | None,
     minutes: float | None,
@@ -55,21 +57,23 @@ def train(
 ) -> None:
     """Train on DATASETS.TRAIN and evaluate on DATASETS.TEST.
 
-    With --data the config is what `segcore plan` writes for it, into OUTPUT_DIR/plan.yaml; with
-    --resume that file is used as it is. With --overfit N the first N images of DATASETS.TRAIN are
-    trained and evaluated on as they are, in OUTPUT_DIR/overfit: the metric should come near 100,
-    or data or labels are not what they seem.
+    With --data the config is what `segcore plan` writes for it, into OUTPUT_DIR/plan.yaml; where
+    that file is there already it is used as it is, unless --overwrite plans anew. With --overfit N
+    the first N images of DATASETS.TRAIN are trained and evaluated on as they are, in
+    OUTPUT_DIR/overfit: the metric should come near 100, or data or labels are not what they seem.
     """
     if eval_only and overfit:
         raise click.UsageError("--eval-only and --overfit exclude each other")
     wishes = {"val": val, "task": task, "network": network, "minutes": minutes}
-    if data is None and (meant := [f"--{name}" for name in wishes if wishes[name] is not None]):
+    asked = {**wishes, "overwrite": overwrite or None}
+    if data is None and (meant := [f"--{name}" for name in asked if asked[name] is not None]):
         raise click.UsageError(f"{meant[0]} is for a plan, which --data asks for")
     if data is not None:
         given |= split_words(given["config_file"], given.pop("words"))
         if given["config_file"] or eval_only:
             raise click.UsageError("--data makes a config of its own: no CONFIG, no --eval-only")
         shared = {name: given[name] for name in ("opts", "resume", "num_gpus", "num_machines")}
+        shared["overwrite"] = overwrite
         path = call("segcore.cli.plan", "plan_of_run", data=data, **wishes, **shared)
         given["config_file"] = str(path)
     if eval_only:

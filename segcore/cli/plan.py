@@ -14,6 +14,7 @@ from typing import Any
 from segcore.build import data as data_sets
 from segcore.build.task import build_for_training
 from segcore.cli.analyze_memory import RUNS, measured_alone
+from segcore.cli.earlier_plan import check_earlier_plan
 from segcore.cli.measured_steps import Meter
 from segcore.cli.plan_fitting import Probe, fitted
 from segcore.cli.plan_machine import this_machine
@@ -164,23 +165,27 @@ def plan_of_run(
     val: str | None,
     opts: Sequence[str],
     resume: bool,
+    overwrite: bool = False,
+    anew: str = "--overwrite",
     num_gpus: int = 1,
     num_machines: int = 1,
     **wishes: Any,
 ) -> Path:
-    """OUTPUT_DIR/plan.yaml: made now, or that of the run that is resumed.
+    """OUTPUT_DIR/plan.yaml: the one that is there, if it is of this data, or one that is made now.
 
     A rank that another process has started takes what that one made.
 
     Args:
+        overwrite: make one, whatever is there.
+        anew: how people ask for that.
         num_gpus, num_machines: of `segcore train`; 0 GPUs are the CPU.
     """
+    if resume and overwrite:
+        raise ConfigError(f"--resume goes on with the run's own plan, {anew} makes another one")
     if num_gpus == 0:
         opts = [*opts, "MODEL.DEVICE", "cpu"]
     cfg = load_config(None, opts)
     output = user_path(cfg.OUTPUT_DIR) / "plan.yaml"
-    if output.is_file() and (resume or "LOCAL_RANK" in os.environ):
-        return output
     asked = Asked(
         data=data,
         val=val or "",
@@ -189,7 +194,13 @@ def plan_of_run(
         catalogs=tuple(map(user_path, cfg.DATASETS.CATALOGS)),
         ranks=max(num_gpus, 1) * num_machines,
     )
-    write_plan(asked, output)
     command = shlex.join(["segcore", "train", str(output), *opts])
+    if output.is_file() and "LOCAL_RANK" in os.environ:
+        return output
+    if output.is_file() and not overwrite:
+        check_earlier_plan(output, data, asked.val, asked.wishes, anew)
+        print(f"{output} is used as it is; {anew} plans anew. This run is\n  {command}", flush=True)
+        return output
+    write_plan(asked, output)
     print(f"written: {output}; this run is\n  {command}", flush=True)
     return output

@@ -55,6 +55,7 @@ def train(
     config: str | Path | None = None,
     output: str | Path = "output",
     resume: bool = False,
+    overwrite: bool = False,
     task: str | None = None,
     network: str | None = None,
     minutes: float | None = None,
@@ -71,9 +72,10 @@ def train(
         val: what is evaluated, as DATASETS.TEST takes it; None: a fifth of `data` that is held
             back; []: nothing, with a config.
         config: a YAML file, or the name of one that comes along; None: what `segcore plan` writes
-            for `data`, into `output`/plan.yaml.
+            for `data`, into `output`/plan.yaml, or the plan that is there already.
         output: OUTPUT_DIR.
         resume: from the last checkpoint in `output`.
+        overwrite: plan anew, whatever plan is there.
         task, network, minutes: wishes for the plan, as `segcore plan` takes them.
         opts: `KEY VALUE` pairs laid over the config.
         keys: sections of the config with values, or dotted keys, laid over all of it.
@@ -86,7 +88,10 @@ def train(
         if config is None:
             asked = {"data": _planned(data), "val": None if val is None else _planned(val)}
             plan = import_module("segcore.cli.plan")
-            config = plan.plan_of_run(**asked, **wishes, opts=words, resume=resume)
+            anew = {"overwrite": overwrite, "anew": "overwrite=True"}
+            config = plan.plan_of_run(**asked, **wishes, opts=words, resume=resume, **anew)
+        elif overwrite:
+            raise ConfigError("overwrite is for a plan, but there is a config; leave one out")
         elif meant := [name for name in wishes if wishes[name] is not None]:
             raise ConfigError(f"{meant[0]} is for a plan, but there is a config; leave one out")
         elif data is not None:

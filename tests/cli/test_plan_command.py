@@ -10,7 +10,7 @@ import yaml
 from tiny import make_dataset
 
 from segcore.cli.main import main
-from segcore.cli.plan import Asked, values_of, write_plan
+from segcore.cli.plan import Asked, plan_of_run, values_of, write_plan
 from segcore.cli.plan import main as plan_command
 from segcore.config import load_config
 from segcore.errors import ConfigError, DataError
@@ -169,6 +169,60 @@ def test_crowded_images_and_sides_are_in_the_plan(folder, tmp_path):
     assert detector.SOLVER.MAX_ITER == 800  # enough for three images
 
 
+def test_a_run_uses_the_plan_of_its_folder_again_as_people_changed_it(
+    folder, tmp_path, capsys, monkeypatch
+):
+    plan = planned(folder, "instances.json", tmp_path, minutes=20.0)
+    text = plan.read_text() + "SEED: 7\n"
+    plan.write_text(text)
+    given = {"data": f"{folder}/instances.json@{folder}/images", "val": None}
+    given["opts"] = ["OUTPUT_DIR", str(tmp_path)]
+    monkeypatch.setattr("segcore.cli.plan.write_plan", None)  # which nobody may call
+    for more in ({}, {"minutes": 20.0}, {"task": "instance"}, {"resume": True}):
+        assert plan_of_run(**{"resume": False, **given, **more}) == plan
+        assert f"{plan} is used as it is; --overwrite plans anew" in capsys.readouterr().out
+    assert plan.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            {"data": "other.json"},
+            r"is there from before; it trains on .*#train, and other",
+        ),
+        ({"val": "other.json"}, r"evaluates .*#val, and other\.json is asked for: --overwrite"),
+        ({"minutes": 30.0}, r"is of minutes 20, and 30 is asked for"),
+        ({"network": "mask2former"}, r"is of network maskrcnn, and mask2former is asked for"),
+        ({"resume": True, "data": "other.json"}, "it trains on"),
+        ({"resume": True, "overwrite": True}, "--resume goes on with the run's own plan"),
+    ],
+)
+def test_a_plan_of_something_else_raises_and_stays(folder, tmp_path, more, said):
+    plan = planned(folder, "instances.json", tmp_path, minutes=20.0)
+    text = plan.read_text()
+    given = {"data": f"{folder}/instances.json@{folder}/images", "val": None, "resume": False}
+    with pytest.raises(ConfigError, match=said):
+        plan_of_run(**{**given, "opts": ["OUTPUT_DIR", str(tmp_path)], **more})
+    assert plan.read_text() == text
+
+
+def test_overwrite_plans_anew_and_a_rank_takes_what_the_first_one_made(
+    folder, tmp_path, capsys, monkeypatch
+):
+    plan = planned(folder, "instances.json", tmp_path)
+    asked = []
+    monkeypatch.setattr("segcore.cli.plan.write_plan", lambda *given: asked.append(given))
+    given = {"data": "other.json", "val": None, "resume": False, "overwrite": True}
+    given["opts"] = ["OUTPUT_DIR", str(tmp_path)]
+    assert plan_of_run(**given) == plan
+    assert [(each[0].data, each[1]) for each in asked] == [("other.json", plan)]
+    assert f"written: {plan}; this run is" in capsys.readouterr().out
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert plan_of_run(**given) == plan
+    assert len(asked) == 1
+
+
 @pytest.mark.slow
 def test_train_plans_for_data_trains_and_resumes_by_the_same_plan(tmp_path, capfd):
     make_dataset(tmp_path)
@@ -179,7 +233,8 @@ def test_train_plans_for_data_trains_and_resumes_by_the_same_plan(tmp_path, capf
         with pytest.raises(SystemExit) as ended:
             main([*words[:1], *more, *words[1:]])
         assert ended.value.code == 0
-    assert "this run is" in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert out.index("written: ") < out.index("is used as it is")
     plan = output / "plan.yaml"
     assert f"TRAIN: ['{data}#train']" in plan.read_text() or f"{data}#train" in plan.read_text()
     assert (output / "model_final.pth").is_file()
