@@ -181,7 +181,7 @@ def plan_of_run(
         num_gpus, num_machines: of `segcore train`; 0 GPUs are the CPU.
     """
     if resume and overwrite:
-        raise ConfigError(f"--resume goes on with the run's own plan, {anew} makes another one")
+        raise ConfigError(f"a run that is resumed keeps its plan, {anew} makes another: not both")
     if num_gpus == 0:
         opts = [*opts, "MODEL.DEVICE", "cpu"]
     cfg = load_config(None, opts)

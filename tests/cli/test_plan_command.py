@@ -195,7 +195,7 @@ def test_a_run_uses_the_plan_of_its_folder_again_as_people_changed_it(
         ({"minutes": 30.0}, r"is of minutes 20, and 30 is asked for"),
         ({"network": "mask2former"}, r"is of network maskrcnn, and mask2former is asked for"),
         ({"resume": True, "data": "other.json"}, "it trains on"),
-        ({"resume": True, "overwrite": True}, "--resume goes on with the run's own plan"),
+        ({"resume": True, "overwrite": True}, "is resumed keeps its plan, --overwrite"),
     ],
 )
 def test_a_plan_of_something_else_raises_and_stays(folder, tmp_path, more, said):

@@ -144,6 +144,8 @@ def test_values_of_python_become_the_words_of_a_config():
         ({"data": ["a", "b"]}, "got 2 data sets and no config"),
         ({"data": "a#train", "config": "c.yaml"}, "a#train is a part"),
         ({"data": "a", "config": "c.yaml", "minutes": 3}, "minutes is for a plan"),
+        ({"data": "a", "config": "c.yaml", "overwrite": True}, "overwrite is for a plan"),
+        ({"data": "a", "resume": True, "overwrite": True}, "is resumed keeps its plan"),
     ],
 )
 def test_what_train_cannot_use_raises(given, message):
