@@ -18,9 +18,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from segcore.nn.layers import Attention, ConvNorm
+from segcore.nn.packed import product
 from segcore.nn.winograd import VECTOR, learns_winograd, trained_conv
 
-ops: Any = torch.ops.mkldnn
 Trained = type[nn.Module] | Callable[[Any], None]  # a module's class, or what changes its classes
 
 
@@ -42,15 +42,6 @@ def train_on_cpu(
             module.__class__ = change
         else:
             change(module)
-
-
-def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
-    """x (..., C) and weight (D, C), of any strides -> (..., D), by oneDNN; without gradients.
-
-    Args:
-        then: "none" or "relu".
-    """
-    return ops._linear_pointwise(x, weight, bias, then, [], "none")
 
 
 class _LinearProduct(torch.autograd.Function):

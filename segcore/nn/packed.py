@@ -33,6 +33,15 @@ def missing_operator() -> str:
     return ", ".join(lacking)
 
 
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
+    """x (..., C) and weight (D, C), of any strides -> (..., D), by oneDNN; without gradients.
+
+    Args:
+        then: "none" or "relu".
+    """
+    return ops._linear_pointwise(x, weight, bias, then, [], "none")
+
+
 class PackedLinear(nn.Module):
     """A linear layer, then perhaps ReLU or GELU.
 
