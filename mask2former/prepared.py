@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mask2former.decoder import DecoderLayer, MaskedDecoder
 from mask2former.model import Mask2Former
@@ -128,11 +129,15 @@ class _MaskedDecoder(MaskedDecoder):
 
 
 def _products(weights: Tensor, cells: Tensor) -> Tensor:
-    """(B, 1, Q, C), (B, T, C, S) -> (B, T, Q, S), float32's by oneDNN in half of the time."""
-    if weights.dtype != torch.float32 or cells.dtype != torch.float32:
-        return weights @ cells
+    """(B, 1, Q, C), (B, T, C, S) -> (B, T, Q, S), a view at a time.
+
+    In float32 by oneDNN in half of the time; in bfloat16 a product of several would first lay out
+    the cells anew.
+    """
+    exact = not torch.is_autocast_enabled("cpu") and weights.dtype == cells.dtype == torch.float32
+    multiply = product if exact else F.linear
     pairs = zip(weights[:, 0], cells.mT, strict=True)  # of a sample (Q, C) and (T, S, C)
-    each = [product(queries, view) for queries, views in pairs for view in views]
+    each = [multiply(queries, view) for queries, views in pairs for view in views]
     masks = each[0][None] if len(each) == 1 else torch.stack(each)
     return masks.unflatten(0, cells.shape[:2])
 

@@ -60,7 +60,7 @@ class PatchRefiner:
 
     def pack(self) -> PatchRefiner:
         """On a CPU, its network by faster layers, which can then neither be trained nor saved."""
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" and self.precision == torch.float32:  # bf16 gets slower
             prepared_or_plain(self.network, self.precision, PATCHES)
         return self
 
