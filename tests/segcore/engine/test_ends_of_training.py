@@ -1,5 +1,6 @@
 """What ends a run: signals, broken data, losses that are no numbers."""
 
+import _thread
 import os
 import signal
 import subprocess
@@ -39,6 +40,12 @@ def test_nothing_is_saved_after_a_loss_that_is_no_number():
     assert saved == [1]
 
 
+def interrupt(number):
+    """As a signal does, without one: a process of many tests, with all their libraries, has died
+    of a real one. Processes of their own get real ones in `tests/cli`."""
+    _thread.interrupt_main(number)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_run_after_the_step(number):
     trainer = make_trainer()
@@ -47,7 +54,7 @@ def test_a_signal_ends_the_run_after_the_step(number):
     def batches():
         for i in range(100):
             if i == 3:
-                os.kill(os.getpid(), number)
+                interrupt(number)
             yield batch(i)
 
     assert not trainer.fit(batches(), 100, [])
@@ -58,7 +65,7 @@ def test_a_signal_ends_the_run_after_the_step(number):
 
 def test_a_signal_is_answered_at_once(capfd):
     def batches():
-        os.kill(os.getpid(), signal.SIGTERM)
+        interrupt(signal.SIGTERM)
         assert "SIGTERM: stopping after this step" in capfd.readouterr().err
         yield batch(1)
 
@@ -72,8 +79,8 @@ def test_a_second_signal_is_not_held_back(request):
     trainer = make_trainer()
 
     def batches():
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        interrupt(signal.SIGINT)
+        interrupt(signal.SIGINT)
         yield batch(1)
 
     with pytest.raises(KeyboardInterrupt):
