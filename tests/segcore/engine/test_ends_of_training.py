@@ -1,7 +1,6 @@
 """What ends a run: signals, broken data, losses that are no numbers."""
 
 import _thread
-import os
 import signal
 import subprocess
 import sys
