@@ -41,7 +41,7 @@ def test_nothing_is_saved_after_a_loss_that_is_no_number():
 
 def interrupt(number):
     """As a signal does, without one: a process of many tests, with all their libraries, has died
-    of a real one. Processes of their own get real ones in `tests/cli`."""
+    of a real one; a process of its own gets real ones below."""
     _thread.interrupt_main(number)
 
 
@@ -60,6 +60,35 @@ def test_a_signal_ends_the_run_after_the_step(number):
     assert trainer.iteration == 4  # the step in hand is finished
     assert trainer.signals.caught == number
     assert signal.getsignal(number) is before
+
+
+REAL = """
+import os, signal, sys
+sys.path.insert(0, {here!r})
+from fake_task import batch, make_trainer
+
+def batches(number):
+    for i in range(100):
+        if i == 3:
+            os.kill(os.getpid(), number)
+        yield batch(i)
+
+for number in (signal.SIGTERM, signal.SIGINT):
+    trainer, before = make_trainer(), signal.getsignal(number)
+    assert not trainer.fit(batches(number), 100, [])
+    assert (trainer.iteration, trainer.signals.caught) == (4, number)
+    assert signal.getsignal(number) is before
+"""
+
+
+@pytest.mark.slow
+def test_a_real_signal_ends_the_run_after_the_step():
+    script = REAL.format(here=__file__.rpartition("/")[0])
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("stopping after this step") == 2
 
 
 def test_a_signal_is_answered_at_once(capfd):
