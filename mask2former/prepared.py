@@ -16,6 +16,7 @@ from mask2former.decoder import DecoderLayer, MaskedDecoder
 from mask2former.model import Mask2Former
 from mask2former.pixel_decoder import EncoderLayer, PixelDecoder
 from segcore.nn.group_norm import group_norm_
+from segcore.nn.layers import stack_or_view
 from segcore.nn.packed import CACHED_TOKENS, PackedLinear, product
 from segcore.nn.prepared import PackedConvNorm, Preparation, as_class
 
@@ -138,8 +139,7 @@ def _products(weights: Tensor, cells: Tensor) -> Tensor:
     multiply = product if exact else F.linear
     pairs = zip(weights[:, 0], cells.mT, strict=True)  # of a sample (Q, C) and (T, S, C)
     each = [multiply(queries, view) for queries, views in pairs for view in views]
-    masks = each[0][None] if len(each) == 1 else torch.stack(each)
-    return masks.unflatten(0, cells.shape[:2])
+    return stack_or_view(each).unflatten(0, cells.shape[:2])
 
 
 def move_mask_convolution(pixel_decoder: nn.Module, decoder: nn.Module) -> None:

@@ -26,21 +26,17 @@ WIDTH = "backbone.transition1.0.0.weight"  # its rows are the channels of the fi
 def build_mask_refiner(
     weights: str | Path,
     *,
-    device: torch.device,
     iou_threshold: float = 0.25,
     numerics: str = "batch",
-    batch_size: int | None = None,
-    precision: torch.dtype = torch.float32,
-    least_area: int = 0,
+    **options: Any,
 ) -> MaskRefiner:
-    """A function from an image and its masks to better masks; for the options see PatchRefiner."""
-    refiner = load_patch_refiner(
-        weights,
-        device=device,
-        batch_size=batch_size,
-        precision=precision,
-        least_area=least_area,
-    )
+    """A function from an image and its masks to better masks.
+
+    Args:
+        iou_threshold, numerics: of `PatchRefiner.refine_rles`.
+        options: of `load_patch_refiner`.
+    """
+    refiner = load_patch_refiner(weights, **options)
     return partial(refiner.refine_rles, iou_threshold=iou_threshold, numerics=numerics)
 
 

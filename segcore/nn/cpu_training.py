@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from segcore.nn.layers import Attention, ConvNorm
+from segcore.nn.layers import Attention, ConvNorm, stack_or_view
 from segcore.nn.packed import product
 from segcore.nn.winograd import VECTOR, learns_winograd, trained_conv
 
@@ -186,7 +186,7 @@ class _MaskProducts(torch.autograd.Function):
         embeddings, offsets = given[::2], given[1::2]
         ctx.save_for_backward(features, *embeddings)
         return tuple(
-            _stacked([product(*pair) for pair in zip(each, features.mT, strict=True)]).add_(
+            stack_or_view([product(*pair) for pair in zip(each, features.mT, strict=True)]).add_(
                 offset[..., None]
             )
             for each, offset in zip(embeddings, offsets, strict=True)
@@ -210,12 +210,7 @@ class _MaskProducts(torch.autograd.Function):
                 for to, row, values in each:
                     to[n, row] = values
         each = (x for pair in zip(to_embeddings, to_offsets, strict=True) for x in pair)
-        return _stacked(to_features).mT, *each
-
-
-def _stacked(parts: list[Tensor]) -> Tensor:
-    """Without a copy of a single one."""
-    return parts[0][None] if len(parts) == 1 else torch.stack(parts)
+        return stack_or_view(to_features).mT, *each
 
 
 def mask_products(

@@ -96,6 +96,11 @@ def run_blocks(blocks: Iterable[Callable[[Tensor], Tensor]], x: Tensor, recomput
     return x
 
 
+def stack_or_view(parts: Sequence[Tensor]) -> Tensor:
+    """torch.stack; of a single one a view instead of a copy."""
+    return parts[0][None] if len(parts) == 1 else torch.stack(list(parts))
+
+
 def zero_bias(conv: nn.Conv2d) -> None:
     """Start from a bias of zero, where there is one."""
     if conv.bias is not None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from segcore.nn.layers import stack_or_view
 from segcore.nn.mask_rles import has_compiled
 from segcore.nn.points import sample_points
 
@@ -50,10 +51,7 @@ def sample_masks(masks: Tensor, points: Tensor) -> SampledMasks:
 
 def stacked(each: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     """The first tensors of each in one, the second ones, ...; a single one's without a copy."""
-    return [
-        parts[0][None] if len(parts) == 1 else torch.stack(parts)
-        for parts in zip(*each, strict=True)
-    ]
+    return [stack_or_view(parts) for parts in zip(*each, strict=True)]
 
 
 def _reference(masks: Tensor, points: Tensor) -> SampledMasks:
