@@ -164,7 +164,7 @@ def offered(data: DataFacts, task: str) -> list[Decision]:
         "INPUT.COPY_PASTE",
         {"PROBABILITY": 0.5},
         f"{data.images} images: objects of another image on half of them (Ghiasi et al., 2021);"
-        " not measured with short trainings",
+        " measured in one short training alone",
         offered=True,
     )
     return [turned, pasted] if task == "instance" else [turned]
