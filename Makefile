@@ -20,7 +20,7 @@ quickstart: $(READY)
 	$(BIN)/python tools/quickstart.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """What ends a run: signals, broken data, losses that are no numbers."""
 
-import _thread
+import os
 import signal
 import subprocess
 import sys
@@ -39,12 +39,6 @@ def test_nothing_is_saved_after_a_loss_that_is_no_number():
     assert saved == [1]
 
 
-def interrupt(number):
-    """As a signal does, without one: a process of many tests, with all their libraries, has died
-    of a real one; a process of its own gets real ones below."""
-    _thread.interrupt_main(number)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_run_after_the_step(number):
     trainer = make_trainer()
@@ -53,7 +47,7 @@ def test_a_signal_ends_the_run_after_the_step(number):
     def batches():
         for i in range(100):
             if i == 3:
-                interrupt(number)
+                os.kill(os.getpid(), number)
             yield batch(i)
 
     assert not trainer.fit(batches(), 100, [])
@@ -62,38 +56,9 @@ def test_a_signal_ends_the_run_after_the_step(number):
     assert signal.getsignal(number) is before
 
 
-REAL = """
-import os, signal, sys
-sys.path.insert(0, {here!r})
-from fake_task import batch, make_trainer
-
-def batches(number):
-    for i in range(100):
-        if i == 3:
-            os.kill(os.getpid(), number)
-        yield batch(i)
-
-for number in (signal.SIGTERM, signal.SIGINT):
-    trainer, before = make_trainer(), signal.getsignal(number)
-    assert not trainer.fit(batches(number), 100, [])
-    assert (trainer.iteration, trainer.signals.caught) == (4, number)
-    assert signal.getsignal(number) is before
-"""
-
-
-@pytest.mark.slow
-def test_a_real_signal_ends_the_run_after_the_step():
-    script = REAL.format(here=__file__.rpartition("/")[0])
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("stopping after this step") == 2
-
-
 def test_a_signal_is_answered_at_once(capfd):
     def batches():
-        interrupt(signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
         assert "SIGTERM: stopping after this step" in capfd.readouterr().err
         yield batch(1)
 
@@ -107,8 +72,8 @@ def test_a_second_signal_is_not_held_back(request):
     trainer = make_trainer()
 
     def batches():
-        interrupt(signal.SIGINT)
-        interrupt(signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
         yield batch(1)
 
     with pytest.raises(KeyboardInterrupt):
