@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from segcore.errors import ConfigError
 from segcore.nn.layers import run_blocks
-from segcore.nn.packed import PackedConv
 
 STRIDES = (4, 8, 16, 32)
 
@@ -66,7 +65,7 @@ class SyncBatchNorm2d(nn.SyncBatchNorm):
 
 def conv_norm(
     x: Tensor,
-    conv: nn.Conv2d | PackedConv,
+    conv: nn.Module,
     norm: nn.Module,
     *,
     added: Tensor | None = None,
@@ -78,9 +77,10 @@ def conv_norm(
     map and, in training, no map kept for it.
 
     Args:
+        conv: plain, or what stands in its place in a prepared model.
         added: (B, D, h', w') added to the result, before ReLU; its memory may become the result's.
     """
-    if isinstance(conv, PackedConv):  # the norm is inside
+    if not isinstance(conv, nn.Conv2d):  # the norm is inside
         return conv(x, added, relu)
     if norm.training and not isinstance(norm, FrozenBatchNorm2d):
         y = norm(conv(x))
