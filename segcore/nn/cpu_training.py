@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from segcore.nn.layers import Attention, ConvNorm, stack_or_view
+from segcore.nn.layers import Attention, ConvNorm, stack_or_view, watched
 from segcore.nn.packed import product
 from segcore.nn.winograd import VECTOR, learns_winograd, trained_conv
 
+KINDS = (torch.float32, torch.bfloat16)  # that oneDNN multiplies everywhere
 Trained = type[nn.Module] | Callable[[Any], None]  # a module's class, or what changes its classes
 
 
@@ -73,11 +74,18 @@ def linear(
     """torch's `linear`, in float32 through oneDNN; mixed precision goes there by itself.
 
     Args:
-        backward: in what float32's gradients are multiplied.
+        backward: in what float32's gradients are multiplied, if it is one of `KINDS`.
     """
-    if x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
-        return _LinearProduct.apply(x, weight, bias, backward)
+    exact = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if exact and _multiplies(x, weight):
+        kind = backward if backward in KINDS else torch.float32
+        return _LinearProduct.apply(x, weight, bias, kind)
     return F.linear(x, weight, bias)
+
+
+def _multiplies(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN takes these sizes; of others PyTorch makes a result, or says what is wrong."""
+    return x.is_cpu and x.dim() > 1 and 0 < x.shape[-1] == weight.shape[1]
 
 
 class Linear(nn.Linear):
@@ -123,7 +131,7 @@ class _Attend(torch.autograd.Function):
         return slopes @ k * q.shape[-1] ** -0.5, slopes.mT @ q, weights.mT @ grad, None
 
 
-class _Conv(nn.Conv2d):
+class Conv(nn.Conv2d):
     """Of 3x3, a large map's by Winograd's algorithm."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -133,6 +141,8 @@ class _Conv(nn.Conv2d):
 
     def _gains(self, x: Tensor) -> bool:
         """In float32, where the maps have more tiles than the weights, which change, channels."""
+        if x.dim() < 4 or not x.is_cpu:  # a single image without its axis
+            return False
         exact = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
         channels = self.in_channels, self.out_channels
         steps = self.kernel_size, self.padding, self.stride, self.dilation, self.groups
@@ -142,7 +152,7 @@ class _Conv(nn.Conv2d):
         return exact and fits and tiles > max(channels) and learns_winograd()
 
 
-class _ConvNorm(_Conv, ConvNorm):
+class _ConvNorm(Conv, ConvNorm):
     """With such a convolution."""
 
 
@@ -176,8 +186,16 @@ def feed_forward(x: Tensor, first: nn.Linear, second: nn.Linear) -> Tensor:
     """Two linear layers with ReLU between them: (..., C) -> (..., C)."""
     mixed = torch.is_autocast_enabled("cpu")
     kind = torch.get_autocast_dtype("cpu") if mixed else x.dtype
+    plain = all(is_plain(layer, nn.Linear, Linear) for layer in (first, second))
+    if not plain or kind not in KINDS or not _multiplies(x, first.weight):
+        return second(F.relu(first(x)))
     parts = (x, first.weight, first.bias, second.weight, second.bias)
     return _FeedForward.apply(*(part.to(kind) for part in parts))
+
+
+def is_plain(layer: nn.Module, *classes: type[nn.Module]) -> bool:
+    """Whether a layer is its weight and bias and nothing else, so that others may use these."""
+    return type(layer) in classes and layer.bias is not None and not watched(layer)
 
 
 class _MaskProducts(torch.autograd.Function):
@@ -233,4 +251,4 @@ SHARED: dict[type[nn.Module], Trained] = {
     nn.Linear: Linear,
     Attention: _Attention,
 }
-BY_TILES: dict[type[nn.Module], Trained] = {nn.Conv2d: _Conv, ConvNorm: _ConvNorm}
+BY_TILES: dict[type[nn.Module], Trained] = {nn.Conv2d: Conv, ConvNorm: _ConvNorm}

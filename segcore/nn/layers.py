@@ -101,6 +101,12 @@ def stack_or_view(parts: Sequence[Tensor]) -> Tensor:
     return parts[0][None] if len(parts) == 1 else torch.stack(list(parts))
 
 
+def watched(module: nn.Module) -> bool:
+    """Whether somebody looks by a hook at what goes through it."""
+    hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return any(getattr(module, name) for name in hooks)
+
+
 def zero_bias(conv: nn.Conv2d) -> None:
     """Start from a bias of zero, where there is one."""
     if conv.bias is not None:

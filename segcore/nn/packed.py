@@ -29,6 +29,8 @@ def missing_operator() -> str:
     """What this PyTorch lacks for packed layers; "" where they run."""
     if not torch.backends.mkldnn.is_available():
         return "oneDNN"
+    if not torch.backends.mkldnn.enabled:
+        return "oneDNN that is switched on (torch.backends.mkldnn.enabled is False)"
     lacking = [f"torch.ops.mkldnn.{name}" for name in OPERATORS if not hasattr(ops, name)]
     return ", ".join(lacking)
 
@@ -39,7 +41,12 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "
     Args:
         then: "none" or "relu".
     """
-    return ops._linear_pointwise(x, weight, bias, then, [], "none")
+    return ops._linear_pointwise(x, weight, dense(bias), then, [], "none")
+
+
+def dense(bias: Tensor | None) -> Tensor | None:
+    """A bias (D,) whose numbers lie side by side: oneDNN does not look at its stride."""
+    return None if bias is None else bias.contiguous()
 
 
 class PackedLinear(nn.Module):
@@ -59,7 +66,7 @@ class PackedLinear(nn.Module):
         self.kind, self.then = kind, then
         # the layout is the same for all numbers of rows but the smallest, and right for any
         self.weight = ops._reorder_linear_weight(weight.detach().to(kind), CACHED_TOKENS)
-        self.bias = None if bias is None else bias.detach().to(kind)
+        self.bias = dense(None if bias is None else bias.detach().to(kind))
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
         """(..., C) -> (..., D).
@@ -102,7 +109,7 @@ class PackedConv(nn.Module):
         self.weight = weight.detach().to(kind, memory_format=torch.channels_last)
         if conv.kernel_size != (1, 1):  # whose best layout depends on the image's size
             self.weight = ops._reorder_convolution_weight(self.weight, *self.shape)
-        self.bias = None if bias is None else bias.detach().float()
+        self.bias = dense(None if bias is None else bias.detach().float())
 
     def forward(self, x: Tensor, added: Tensor | None = None, relu: bool = False) -> Tensor:
         """(B, C, h, w) -> (B, D, h', w').

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from segcore.nn import swin
 from segcore.nn.backbones import ResNet, folded
 from segcore.nn.group_norm import group_norm_
-from segcore.nn.layers import Attention, ConvNorm, Perceptron
+from segcore.nn.layers import Attention, ConvNorm, Perceptron, watched
 from segcore.nn.packed import FeedForward, PackedConv, PackedLinear, missing_operator
 from segcore.nn.prepared_hornet import HORNET
-from segcore.nn.prepared_timm import TIMM, watched
+from segcore.nn.prepared_timm import TIMM
 from segcore.nn.winograd import has_winograd, use_winograd
 
 logger = logging.getLogger(__name__)

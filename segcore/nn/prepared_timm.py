@@ -23,6 +23,7 @@ from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
 from segcore.nn.backbones import FrozenBatchNorm2d, SyncBatchNorm2d, folded
+from segcore.nn.layers import watched
 from segcore.nn.packed import NOTHING, Activation, PackedConv
 
 NORMS = (BatchNormAct2d, nn.BatchNorm2d, SyncBatchNorm2d, FrozenBatchNorm2d)
@@ -92,11 +93,6 @@ def _foldable(conv: Any, norm: Any) -> bool:
         return False
     plain = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
     return plain and norm.running_mean is not None and not (watched(conv) or watched(norm))
-
-
-def watched(module: nn.Module) -> bool:
-    """Whether somebody takes its result by a hook, as some of timm's feature extractors do."""
-    return bool(module._forward_hooks)
 
 
 def _in_turn(module: nn.Module) -> list[tuple[str, str, str]]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from segcore.nn import ms_deform_attn  # its compiled kernels come with this one
-from segcore.nn.packed import NOTHING, RELU, PackedConv
+from segcore.nn.packed import NOTHING, RELU, PackedConv, dense
 
 VECTOR = 16  # channels come in multiples of it
 PACKED = 64  # outputs at a time, so that no second copy in float64 is held
@@ -62,7 +62,7 @@ def winograd_conv(
     if added is not None:
         added = added.float().permute(last).contiguous()
     x = x.float().permute(last).contiguous()
-    return torch.ops.msda.winograd_conv(x, weight, bias, added, relu).permute(0, 3, 1, 2)
+    return torch.ops.msda.winograd_conv(x, weight, dense(bias), added, relu).permute(0, 3, 1, 2)
 
 
 def learns_winograd() -> bool:

@@ -71,6 +71,59 @@ def test_bf16_is_as_near_to_fp32_as_the_plain_model(root):
     assert errors[1] < 1.5 * errors[0] + 0.01
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_kinds_that_onednn_lacks_are_computed_as_by_the_plain_model(root, dtype):
+    plain, mine = both(root)
+    if dtype == torch.float64:
+        plain, mine, dtype = plain.double(), mine.double(), torch.float32
+    wanted, found = (learned(model, 1, 1, 64, 96, dtype)[0] for model in (plain, mine))
+    for name, loss in wanted.items():
+        torch.testing.assert_close(found[name], loss, atol=2e-3, rtol=1e-3)
+
+
+def called(model):
+    """Names of the modules whose hooks a step runs, and its losses."""
+    names = []
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda *_, name=name: names.append(name))
+    losses = learned(model, 1, 1, 64, 96)[0]
+    return sorted(names), losses
+
+
+def test_hooks_of_every_module_run_as_often_as_the_plain_models(root):
+    plain, mine = both(root)
+    (names, losses), (others, found) = called(plain), called(mine)
+    assert others == names and "pixel_decoder.mask_features" in names
+    for name, loss in losses.items():
+        torch.testing.assert_close(found[name], loss, atol=1e-5, rtol=1e-5)
+
+
+class Doubled(torch.nn.Module):
+    """A layer of a user's around another, as adapters of few weights are."""
+
+    def __init__(self, inside):
+        super().__init__()
+        self.inside, self.weight, self.bias = inside, inside.weight, inside.bias
+
+    def forward(self, x):
+        return 2 * self.inside(x)
+
+
+def wrapped(model):
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, torch.nn.Linear) or name == "mask_features":
+                setattr(parent, name, Doubled(child))
+    return model
+
+
+def test_layers_that_a_user_puts_around_others_afterwards_count(root):
+    plain, mine = (wrapped(model) for model in both(root))
+    wanted, found = (learned(model, 1, 1, 64, 96)[0] for model in (plain, mine))
+    for name, loss in wanted.items():
+        torch.testing.assert_close(found[name], loss, atol=1e-4, rtol=1e-4)
+
+
 def test_eval_mode_says_what_the_plain_model_says(root):
     plain, mine = both(root)
     with torch.inference_mode():

@@ -117,6 +117,16 @@ def test_a_pytorch_without_the_operators_warns_and_keeps_the_model(cfg, checkpoi
     assert len(caplog.records) == 1
 
 
+@pytest.mark.filterwarnings("ignore:TF32")
+def test_onednn_that_is_switched_off_is_not_used(cfg, checkpoint, root, caplog):
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert not packed(load_for_inference(cfg, checkpoint))
+        model = build_for_training(cfg, metadata_of(root, FIVE)).model
+    assert not any(isinstance(module, Linear) for module in model.modules())
+    warned = [r.message for r in caplog.records]
+    assert len(warned) == 2 and all("mkldnn.enabled is False" in message for message in warned)
+
+
 def test_an_architecture_that_says_nothing_of_it_keeps_its_model(cfg, checkpoint):
     task = replace(load_task(cfg, checkpoint), prepared=None)
     assert prepared(task, lacking="") is task and not packed(task)

@@ -36,7 +36,7 @@ def assert_same_gradients(mine, plain, values, bound=1e-5):
         torch.testing.assert_close(a, b, atol=close, rtol=bound)
 
 
-@pytest.mark.parametrize("rows", [(0,), (1,), (2, 50)])
+@pytest.mark.parametrize("rows", [(), (0,), (1,), (2, 50)])
 def test_linear_equals_torchs(rows):
     x, weight, bias = leaves((*rows, 20), (7, 20), (7,))
     assert_same_gradients(linear(x, weight, bias), F.linear(x, weight, bias), (x, weight, bias))
@@ -45,8 +45,23 @@ def test_linear_equals_torchs(rows):
 
 def test_linear_of_a_part_of_weights_and_inputs_equals_torchs():
     x, weight, bias = leaves((30, 40), (21, 20), (21,))
-    some = x[:, ::2], weight[7:14], bias[7:14]
+    some = x[:, ::2], weight[7:14], bias[::3]
     assert_same_gradients(linear(*some), F.linear(*some), (x, weight, bias))
+
+
+def test_linear_without_inputs_equals_torchs_and_with_too_many_raises_the_same():
+    weight, bias = torch.zeros(7, 0), torch.randn(7)
+    assert torch.equal(linear(torch.zeros(5, 0), weight, bias), bias.expand(5, 7))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        linear(torch.randn(5, 3), torch.randn(7, 4), bias)
+
+
+def test_a_second_derivative_raises_instead_of_being_wrong():
+    x, weight, bias = leaves((5, 4), (3, 4), (3,))
+    y = linear(x, weight, bias).square().sum()
+    (slope,) = torch.autograd.grad(y, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
 
 
 def test_frozen_parts_get_no_gradients():
@@ -70,6 +85,28 @@ def test_feed_forward_equals_two_layers():
     values = (x.requires_grad_(), *first.parameters(), *second.parameters())
     plain = second(F.relu(first(x)))
     assert_same_gradients(feed_forward(x, first, second), plain, values)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16])
+def test_feed_forward_in_what_onednn_lacks_is_two_layers(kind, mixed):
+    torch.manual_seed(0)
+    first, second, x = nn.Linear(12, 30), nn.Linear(30, 12), torch.randn(2, 9, 12)
+    x.requires_grad_()
+    if not mixed:
+        first, second, x = (part.to(kind) for part in (first, second, x))
+    with torch.autocast("cpu", torch.float16, enabled=mixed):
+        mine, plain = feed_forward(x, first, second), second(F.relu(first(x)))
+    assert mine.dtype == plain.dtype and torch.equal(mine, plain)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_feed_forward_calls_layers_that_are_more_than_weight_and_bias(bias):
+    first, second, x = nn.Linear(12, 30, bias=bias), nn.Linear(30, 12), torch.randn(2, 9, 12)
+    hidden = []
+    second.register_forward_pre_hook(lambda module, args: hidden.append(args[0]))
+    mine = feed_forward(x, first, second)
+    assert len(hidden) == 1 and torch.equal(mine, second(F.relu(first(x))))
 
 
 def test_feed_forward_in_bf16_is_as_near_to_fp32_as_two_layers():
@@ -151,6 +188,13 @@ def test_plain_convolutions_and_those_with_a_frozen_norm_inside_are_convolved_by
     assert ["TrainedConv" in names_of_graph(y) for y in mine] == [True, True, False]
     for y, other, layer in zip(mine, wanted, net, strict=True):
         assert_same_gradients(y, other, (x, *layer.parameters()), bound=5e-5)
+
+
+def test_an_image_alone_is_convolved_as_one_of_a_batch():
+    plain, x = nn.Conv2d(16, 16, 3, padding=1), torch.randn(16, 20, 30)
+    wanted = plain(x)
+    train_on_cpu(plain, {})
+    torch.testing.assert_close(plain(x), wanted)
 
 
 def names_of_graph(result):

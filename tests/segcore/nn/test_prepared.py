@@ -120,6 +120,17 @@ def test_packed_layers_take_no_rows_and_any_strides():
             torch.testing.assert_close(packed(x), layer(x))
 
 
+def test_a_bias_with_a_stride_is_packed_side_by_side():
+    bias, kind = torch.randn(7, 2)[:, 0], torch.float32
+    with torch.inference_mode():
+        x, image, weight = torch.randn(3, 10), torch.randn(1, 10, 8, 8), torch.randn(7, 10)
+        wanted = torch.nn.functional.linear(x, weight, bias)
+        torch.testing.assert_close(PackedLinear(weight, bias, kind)(x), wanted)
+        kernel, conv = weight[..., None, None], torch.nn.Conv2d(10, 7, 1)
+        wanted = torch.nn.functional.conv2d(image, kernel, bias)
+        torch.testing.assert_close(PackedConv(conv, kernel, bias, kind)(image), wanted)
+
+
 def test_a_module_in_two_places_is_one_afterwards():
     layer = torch.nn.Linear(4, 4)
     model = torch.nn.Sequential(layer, torch.nn.Sequential(layer))

@@ -60,6 +60,12 @@ def test_only_fitting_convolutions_of_a_prepared_model_are_replaced():
     assert use_winograd(small) == 0
 
 
+def test_a_bias_with_a_stride_is_added_as_it_is():
+    x, weight, bias = torch.zeros(1, 16, 4, 4), torch.zeros(32, 16, 3, 3), torch.randn(32, 2)[:, 1]
+    found = winograd_conv(x, pack_winograd(weight), bias, False)
+    assert torch.equal(found, bias[:, None, None].expand(1, 32, 4, 4))
+
+
 def test_other_numbers_of_channels_raise():
     with pytest.raises(RuntimeError, match="channels must be multiples of 16; there are 8 and 16"):
         winograd_conv(torch.zeros(1, 8, 4, 4), torch.zeros(36, 8, 16), None, False)
