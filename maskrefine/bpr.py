@@ -6,6 +6,7 @@ H W pixels of the image, h w feature cells.
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ class PatchRefiner:
         self.network, self.patch_size, self.precision = network.eval(), patch_size, precision
         self.device = next(network.parameters()).device
         self.batch_size = batch_size or BATCH_SIZE.get(self.device.type, BATCH_SIZE["cuda"])
+        self._packed = ""  # the checksum of weights that are packed
 
     def load_official(self, state: Mapping[str, Any]) -> None:
         """A published checkpoint's `state_dict`; WeightsError where a name or a shape differs."""
@@ -61,8 +63,19 @@ class PatchRefiner:
     def pack(self) -> PatchRefiner:
         """On a CPU, its network by faster layers, which can then neither be trained nor saved."""
         if self.device.type == "cpu" and self.precision == torch.float32:  # bf16 gets slower
+            self._packed = self.checksum()
             prepared_or_plain(self.network, self.precision, PATCHES)
         return self
+
+    def checksum(self) -> str:
+        """Of the network's weights, the same before and after `pack`."""
+        if self._packed:
+            return self._packed
+        total = 0
+        for tensor in self.network.state_dict().values():
+            content = tensor.detach().cpu().reshape(-1).view(torch.uint8)
+            total = zlib.crc32(content.numpy().data, total)
+        return f"{total:08x}"
 
     def __call__(
         self,

@@ -28,15 +28,18 @@ def build_mask_refiner(
     *,
     iou_threshold: float = 0.25,
     numerics: str = "batch",
+    prepare: bool = False,
     **options: Any,
 ) -> MaskRefiner:
     """A function from an image and its masks to better masks.
 
     Args:
         iou_threshold, numerics: of `PatchRefiner.refine_rles`.
+        prepare: the network's weights are packed, where it is on a CPU.
         options: of `load_patch_refiner`.
     """
     refiner = load_patch_refiner(weights, **options)
+    refiner = refiner.pack() if prepare else refiner
     return partial(refiner.refine_rles, iou_threshold=iou_threshold, numerics=numerics)
 
 

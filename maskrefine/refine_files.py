@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -162,14 +161,10 @@ def _settings(
     refiner: PatchRefiner, predictions: Predictions, iou_threshold: float, numerics: str
 ) -> dict[str, Any]:
     """All that the results depend on."""
-    checksum = 0
-    for tensor in refiner.network.state_dict().values():
-        content = tensor.detach().cpu().reshape(-1).view(torch.uint8)
-        checksum = zlib.crc32(content.numpy().data, checksum)
     return {
         "predictions": str(predictions.path.resolve()),
         "images": len(predictions.images),
-        "weights": f"{checksum:08x}",
+        "weights": refiner.checksum(),
         "patch_size": refiner.patch_size,
         "precision": str(refiner.precision),
         "least_area": refiner.least_area,

@@ -75,7 +75,7 @@ class Predictor:
         behind = (
             cfg.TEST.REFINE if refine is None else replace(cfg.TEST.REFINE, WEIGHTS=str(refine))
         )
-        self.refine = build_refiner(behind, self.device)
+        self.refine = build_refiner(behind, self.device, prepare=cfg.TEST.PREPARE)
 
     def __call__(self, images: ImageLike | Sequence[ImageLike]) -> list[ImageResult]:
         """One result an image, in order, at each image's own size.

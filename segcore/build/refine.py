@@ -43,8 +43,12 @@ REFINERS = {
 }
 
 
-def build_refiner(wanted: Refine, device: torch.device) -> MaskRefiner | None:
-    """The one of TEST.REFINE, None without weights; NAME may be "package.module:function"."""
+def build_refiner(wanted: Refine, device: torch.device, *, prepare: bool) -> MaskRefiner | None:
+    """The one of TEST.REFINE, None without weights; NAME may be "package.module:function".
+
+    Args:
+        prepare: TEST.PREPARE, faster layers on a CPU.
+    """
     if not wanted.WEIGHTS:
         return None
     entry = choose(REFINERS, wanted.NAME, KEY)
@@ -58,6 +62,7 @@ def build_refiner(wanted: Refine, device: torch.device) -> MaskRefiner | None:
         numerics=wanted.NUMERICS,
         batch_size=wanted.BATCH_SIZE or None,
         least_area=wanted.LEAST_AREA,
+        prepare=prepare,
     )
 
 
@@ -65,7 +70,7 @@ def build_refined_inference(
     cfg: Config, task: Task, device: torch.device
 ) -> RefinedInference | None:
     """Inference of a task with TEST.REFINE behind it; None without its weights."""
-    refine = build_refiner(cfg.TEST.REFINE, device)
+    refine = build_refiner(cfg.TEST.REFINE, device, prepare=cfg.TEST.PREPARE)
     return None if refine is None else RefinedInference(task, refine, device)
 
 

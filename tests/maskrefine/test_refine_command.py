@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from prepared_models import needs_onednn
 from scenes import METADATA, SIZE, coarse, coco_entries, make_records, quick_network, square
 from test_refine_files import write_cityscapes, write_coco, write_demo
 from tiny import make_dataset
@@ -239,6 +240,23 @@ def test_a_predictor_refines_what_it_finds(catalog, weights):
         assert all(same) == (result.panoptic.map.shape == (64, 80))
     assert behind(image)[0].instances.masks == behind(small)[0].instances.masks
     assert Predictor(TINY, "", opts, refine="").refine is None
+
+
+@needs_onednn
+@pytest.mark.parametrize("behind", [Predictor, build_refined_inference])
+def test_the_network_behind_a_model_is_packed_as_test_prepare_says(catalog, weights, behind):
+    opts = ["DATASETS.CATALOGS", f"[{catalog}]", "MODEL.DEVICE", "cpu"]
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    masks, packed, refined_masks = [encode(coarse(1)[:1])[0]], [], []
+    for wanted in ("true", "false"):
+        more = ["TEST.REFINE.WEIGHTS", weights, "TEST.PREPARE", wanted]
+        cfg = load_config(TINY, [*opts, *more])
+        made = Predictor(cfg, "") if behind is Predictor else behind(cfg, None, CPU)
+        packed.append(not list(made.refine.func.__self__.network.parameters()))
+        refined_masks.append(decode(made.refine(image, masks)[0]))
+    assert packed == [True, False]
+    assert (refined_masks[0] != decode(masks[0])).any()
+    assert (refined_masks[0] != refined_masks[1]).mean() < 1e-3
 
 
 def test_a_model_is_evaluated_with_refined_masks(catalog, weights):

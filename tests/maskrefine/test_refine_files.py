@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scenes import METADATA, SIZE, coarse, coco_entries, make_records, quick_network
 
@@ -158,6 +159,20 @@ def test_a_stopped_run_goes_on(tmp_path, refiner, records, form):
     assert names == sorted(p.name for p in stopped.iterdir())
     for name in names:
         assert (whole / name).read_bytes() == (stopped / name).read_bytes()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_stopped_run_does_not_go_on_with_other_weights(tmp_path, records, packed):
+    refiners = [PatchRefiner(quick_network()) for _ in range(3)]
+    torch.nn.init.normal_(refiners[2].network.decode_head.conv_seg.weight)
+    first, same, other = (refiner.pack() if packed else refiner for refiner in refiners)
+    predictions = read_predictions(write_coco(tmp_path, coco_entries()))
+    rest = predictions, tmp_path / "refined.json", pictures_in(predictions, records)
+    with pytest.raises(Stop):
+        refine_predictions(first, *rest, progress=stop_after(1))
+    with pytest.raises(DataError, match=r"other settings \(weights '\w{8}', now '\w{8}'\)"):
+        refine_predictions(other, *rest)
+    assert refine_predictions(same, *rest).before == 1
 
 
 def test_a_missing_image_stops_none_of_the_others(tmp_path, refiner, records):
