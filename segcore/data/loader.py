@@ -7,6 +7,7 @@ number of workers, so a resumed run sees exactly what an unbroken one would.
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -203,9 +204,20 @@ def _loader(dataset: IterableDataset[Any], num_workers: int) -> DataLoader[Any]:
         batch_size=None,
         num_workers=num_workers,
         prefetch_factor=2 if num_workers else None,
+        worker_init_fn=_leave_signals_to_parent,
         pin_memory=_for_gpu(),
         generator=torch.Generator(),  # or it would draw from the generator that a resume restores
     )
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    """Where a signal goes to all processes (Slurm, systemd, Ctrl-C), the parent ends its workers.
+
+    Without it a training that has been asked to stop would lose its workers in the middle of the
+    step, and end without a checkpoint. A second SIGTERM ends the worker: that is the parent's.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
 
 
 def _handed_on(batch: Batch) -> Batch | PackedBatch:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -67,3 +70,19 @@ def test_worker_errors_keep_their_words(tiny, tmp_path):
     metadata, records = load("tiny_panoptic", Path(), [catalog])
     with pytest.raises(DataError, match=r"01.png: cannot be read"):
         list(TestLoader(records, views_of(metadata), num_workers=1))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_leaves_the_workers_to_the_training(tiny, number):
+    metadata, records = load("tiny_panoptic", Path(), [tiny / "tiny.yaml"])
+    stream = train_loader(records, views_of(metadata), batch_size=1, seed=1, num_workers=2)
+    assert len([next(stream), next(stream)]) == 2  # both workers are there
+    workers = multiprocessing.active_children()
+    for worker in workers:
+        os.kill(worker.pid or 0, number)
+    assert all(next(stream).images.shape[0] == 1 for _ in range(12))  # beyond what was prefetched
+    assert len(workers) == 2 and all(worker.is_alive() for worker in workers)
+    del stream
+    for worker in workers:
+        worker.join(10)
+        assert worker.exitcode == 0
