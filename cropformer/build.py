@@ -15,7 +15,7 @@ from cropformer.decoder import CropDecoder
 from cropformer.graph_results import EntityResults
 from cropformer.model import CropFormer
 from cropformer.postprocess import EntityPostProcess
-from cropformer.prepared import prepare_cropformer
+from cropformer.prepared import PREPARED
 from cropformer.schema import Entity
 from cropformer.views import CropViews
 from mask2former.build import (
@@ -29,7 +29,6 @@ from mask2former.build import (
     former_of,
 )
 from mask2former.criterion import Criterion
-from mask2former.prepared import PREPARED
 from segcore.build.backbone import build_backbone
 from segcore.build.solver import backbone_rate
 from segcore.build.views import build_views as build_still_views
@@ -115,7 +114,7 @@ def build_crops(cfg: Config, metadata: Metadata) -> Task:
         class_rows=CLASS_ROWS,
         query_rows=QUERY_ROWS,
         rates=backbone_rate(cfg),
-        prepared=PREPARED | {CropFormer: prepare_cropformer},
+        prepared=PREPARED,
         trained=TRAINED,
     )
 

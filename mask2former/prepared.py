@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from mask2former.decoder import DecoderLayer, MaskedDecoder
 from mask2former.model import Mask2Former
-from mask2former.pixel_decoder import EncoderLayer, PixelDecoder
+from mask2former.pixel_decoder import DeformableSelfAttention, EncoderLayer, PixelDecoder
 from segcore.nn.group_norm import group_norm_
-from segcore.nn.layers import stack_or_view
-from segcore.nn.packed import CACHED_TOKENS, PackedLinear, product
-from segcore.nn.prepared import PackedConvNorm, Preparation, as_class
+from segcore.nn.layers import stack_or_view, watched
+from segcore.nn.packed import CACHED_TOKENS, Around, PackedLinear, product
+from segcore.nn.prepared import PackedConvNorm, Preparation, as_class, stays
 
 
 class _DecoderLayer(DecoderLayer):
@@ -150,6 +150,8 @@ def move_mask_convolution(pixel_decoder: nn.Module, decoder: nn.Module) -> None:
     if type(pixel_decoder) is not PixelDecoder or type(decoder) is not MaskedDecoder:
         return
     conv = pixel_decoder.mask_features
+    if watched(conv):
+        return
     moved = as_class(decoder, _MaskedDecoder)
     moved.register_buffer("mask_weight", conv.weight.detach()[:, :, 0, 0].clone())
     moved.register_buffer("mask_bias", conv.bias.detach().clone())  # type: ignore[union-attr]
@@ -163,7 +165,8 @@ def _mask2former(model: Mask2Former, kind: torch.dtype) -> nn.Module:
 
 PREPARED: dict[type[nn.Module], Preparation] = {
     DecoderLayer: _layer,
+    DeformableSelfAttention: stays,  # of a layer that stays: its points in bf16 would move
     EncoderLayer: _EncoderLayer,
     PixelDecoder: _pixel_decoder,
-    Mask2Former: _mask2former,
+    Mask2Former: Around(_mask2former),
 }

@@ -39,6 +39,22 @@ def assert_alike(mine, wanted, bound=1e-5):
     assert float((mine.float() - wanted.float()).abs().max() / wanted.abs().max()) < bound
 
 
+def assert_a_hook_still_runs(model, own, name, run):
+    """One that is set before a model is prepared: as often as before, and the result is the same.
+
+    Args:
+        run: of a model, a result's tensors.
+    """
+    calls = []
+    model.get_submodule(name).register_forward_hook(lambda *_: calls.append(1))
+    plain, prepared = both(model, own)
+    with torch.inference_mode():
+        wanted, often = run(plain), len(calls)
+        for mine, other in zip(run(prepared), wanted, strict=True):
+            assert_alike(mine, other)
+    assert often and len(calls) == 2 * often
+
+
 def pixels(*shape, seed=0):
     """uint8 noise and the sizes (B, T, 2) of its images."""
     made = torch.Generator().manual_seed(seed)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segcore.errors import ConfigError
-from segcore.nn.layers import run_blocks
+from segcore.nn.layers import run_blocks, watched
 
 STRIDES = (4, 8, 16, 32)
 
@@ -80,9 +80,11 @@ def conv_norm(
         conv: plain, or what stands in its place in a prepared model.
         added: (B, D, h', w') added to the result, before ReLU; its memory may become the result's.
     """
-    if not isinstance(conv, nn.Conv2d):  # the norm is inside
+    prepared = not isinstance(conv, nn.Conv2d)
+    if prepared and isinstance(norm, nn.Identity):  # the norm is inside
         return conv(x, added, relu)
-    if norm.training and not isinstance(norm, FrozenBatchNorm2d):
+    moves = norm.training and not isinstance(norm, FrozenBatchNorm2d)
+    if prepared or moves or watched(conv) or watched(norm):
         y = norm(conv(x))
     else:
         weight, bias = folded(conv, norm)

@@ -103,8 +103,8 @@ def stack_or_view(parts: Sequence[Tensor]) -> Tensor:
 
 def watched(module: nn.Module) -> bool:
     """Whether somebody looks by a hook at what goes through it."""
-    hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-    return any(getattr(module, name) for name in hooks)
+    before, after = module._forward_pre_hooks, module._forward_hooks
+    return bool(before or after or module._backward_pre_hooks or module._backward_hooks)
 
 
 def zero_bias(conv: nn.Conv2d) -> None:

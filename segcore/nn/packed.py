@@ -9,6 +9,8 @@ Legend of one-letter names: B images, C D channels, S tokens, h w feature cells.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ OPERATORS = (
 )
 ops: Any = torch.ops.mkldnn
 Activation = tuple[str, list[float]]  # oneDNN's name of it, and its numbers
+Preparation = Callable[[Any, torch.dtype], nn.Module]  # see segcore.nn.prepared
 NOTHING: Activation = ("none", [])
 RELU: Activation = ("relu", [])
 
@@ -47,6 +50,16 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "
 def dense(bias: Tensor | None) -> Tensor | None:
     """A bias (D,) whose numbers lie side by side: oneDNN does not look at its stride."""
     return None if bias is None else bias.contiguous()
+
+
+@dataclass(frozen=True)
+class Around:
+    """In a table of preparations: one that heeds the hooks of what is inside."""
+
+    change: Preparation
+
+    def __call__(self, module: Any, kind: torch.dtype) -> nn.Module:
+        return self.change(module, kind)
 
 
 class PackedLinear(nn.Module):

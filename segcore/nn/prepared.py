@@ -7,7 +7,7 @@ share, beside each architecture of its own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -17,14 +17,20 @@ from segcore.nn import swin
 from segcore.nn.backbones import ResNet, folded
 from segcore.nn.group_norm import group_norm_
 from segcore.nn.layers import Attention, ConvNorm, Perceptron, watched
-from segcore.nn.packed import FeedForward, PackedConv, PackedLinear, missing_operator
+from segcore.nn.packed import (
+    Around,
+    FeedForward,
+    PackedConv,
+    PackedLinear,
+    Preparation,
+    missing_operator,
+)
 from segcore.nn.prepared_hornet import HORNET
 from segcore.nn.prepared_timm import TIMM
 from segcore.nn.winograd import has_winograd, use_winograd
 
 logger = logging.getLogger(__name__)
 
-Preparation = Callable[[Any, torch.dtype], nn.Module]
 Plain = TypeVar("Plain", bound=nn.Module)
 
 
@@ -37,7 +43,8 @@ def prepare(
         model: in eval mode, on the CPU, with its weights.
         kind: float32 or bfloat16; the latter's model runs under autocast.
         own: what takes the place of a class of modules, besides the layers that models share.
-            What it returns is searched for further ones.
+            What it returns is searched for further ones. Where somebody's hook stands on a module
+            or inside, it stays as it is.
     """
     return _prepared(model, kind, SHARED | dict(own), {})
 
@@ -75,7 +82,9 @@ def _prepared(
 ) -> nn.Module:
     if module in done:  # one that stands in two places
         return done[module]
-    change = None if watched(module) else table.get(type(module))
+    change = table.get(type(module))
+    if change and not isinstance(change, Around) and any(map(watched, module.modules())):
+        return module  # what takes its place may pass by a layer whose hooks somebody waits for
     if change is stays:
         return module
     new = done[module] = change(module, kind) if change else module

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from segcore.nn.backbones import FrozenBatchNorm2d, SyncBatchNorm2d, folded
 from segcore.nn.layers import watched
-from segcore.nn.packed import NOTHING, Activation, PackedConv
+from segcore.nn.packed import NOTHING, Activation, Around, PackedConv
 
 NORMS = (BatchNormAct2d, nn.BatchNorm2d, SyncBatchNorm2d, FrozenBatchNorm2d)
 ACTIVATIONS: dict[type[nn.Module], Activation] = {
@@ -92,7 +92,8 @@ def _foldable(conv: Any, norm: Any) -> bool:
     if type(conv) not in PACKED or type(norm) not in NORMS:
         return False
     plain = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-    return plain and norm.running_mean is not None and not (watched(conv) or watched(norm))
+    asked = watched(conv) or any(watched(part) for part in norm.modules())
+    return plain and norm.running_mean is not None and not asked
 
 
 def _in_turn(module: nn.Module) -> list[tuple[str, str, str]]:
@@ -112,4 +113,4 @@ def prepare_block(module: nn.Module, kind: torch.dtype) -> nn.Module:
     return module
 
 
-TIMM = dict.fromkeys((*FOLLOWING, nn.Sequential, FeatureListNet), prepare_block)
+TIMM = dict.fromkeys((*FOLLOWING, nn.Sequential, FeatureListNet), Around(prepare_block))

@@ -5,7 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from prepared_models import assert_alike, both, needs_onednn, pixels
+from prepared_models import (
+    assert_a_hook_still_runs,
+    assert_alike,
+    both,
+    needs_onednn,
+    pixels,
+)
 from tiny_model import model_of
 
 from mask2former.prepared import PREPARED
@@ -62,6 +68,26 @@ def test_a_decoder_of_another_class_keeps_the_mask_convolution(root):
         mine = prepare(copy.deepcopy(model), torch.float32, PREPARED)
         assert_alike(mine(*images).layers[-1].masks, wanted)
     assert type(mine.decoder) is theirs and isinstance(mine.decoder.class_embed, PackedLinear)
+
+
+@pytest.mark.parametrize(
+    "watched",
+    [
+        "backbone",
+        "pixel_decoder.adapter_1",
+        "pixel_decoder.input_proj.0.1",
+        "pixel_decoder.mask_features",
+        "pixel_decoder.transformer.encoder.layers.0.self_attn.value_proj",
+        "decoder.layers.1.linear1",
+        "decoder.mask_embed.layers.0",
+    ],
+)
+def test_hooks_inside_still_run(root, watched):
+    def run(model):
+        answer = model(*pixels(1, 1, 3, 64, 96)).layers[-1]
+        return answer.logits, answer.masks
+
+    assert_a_hook_still_runs(drawn(root), PREPARED, watched, run)
 
 
 def test_two_threads_at_once_get_what_one_gets(root):

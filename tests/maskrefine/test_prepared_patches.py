@@ -5,7 +5,13 @@ import copy
 import numpy as np
 import pytest
 import torch
-from prepared_models import assert_alike, both, needs_onednn, randomised
+from prepared_models import (
+    assert_a_hook_still_runs,
+    assert_alike,
+    both,
+    needs_onednn,
+    randomised,
+)
 
 from maskrefine.bpr import PatchRefiner
 from maskrefine.hrnet import PatchNetwork, Variant
@@ -26,6 +32,12 @@ def test_logits_of_patches_equal_the_plain_networks(width):
     with torch.inference_mode():
         patches = torch.randn(3, 4, 64, 64)
         assert_alike(prepared(patches), plain(patches))
+
+
+@pytest.mark.parametrize("watched", ["backbone.layer1.0.conv2", "backbone.layer1.0", "decode_head"])
+def test_hooks_inside_still_run(watched):
+    patches = torch.randn(1, 4, 64, 64)
+    assert_a_hook_still_runs(network(16), PATCHES, watched, lambda model: [model(patches)])
 
 
 def test_bf16_is_as_near_to_float32_as_the_plain_network():

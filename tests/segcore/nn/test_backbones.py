@@ -87,6 +87,18 @@ def test_strides_channels_and_what_trains():
     assert not any("bn" in name for name, _ in model.named_parameters())
 
 
+def test_convolutions_and_norms_that_hooks_watch_are_computed_one_after_the_other():
+    conv, norm, seen = nn.Conv2d(3, 4, 1), FrozenBatchNorm2d(4), []
+    norm.running_mean.fill_(2)
+    wanted = conv_norm(IMAGES, conv, norm, relu=True)
+    for layer in (conv, norm):
+        handle = layer.register_forward_hook(lambda module, args, result: seen.append(result))
+        torch.testing.assert_close(conv_norm(IMAGES, conv, norm, relu=True), wanted)
+        handle.remove()
+    torch.testing.assert_close(seen[0], conv(IMAGES))
+    assert len(seen) == 2
+
+
 def test_frozen_norm_is_an_identity_at_first_and_never_moves():
     norm = FrozenBatchNorm2d(3)
     torch.testing.assert_close(norm(IMAGES), IMAGES)

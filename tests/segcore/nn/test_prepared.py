@@ -5,7 +5,7 @@ import copy
 import pytest
 import timm
 import torch
-from prepared_models import assert_alike, both, needs_onednn
+from prepared_models import assert_a_hook_still_runs, assert_alike, both, needs_onednn
 
 from segcore.nn.backbones import ResNet, TimmBackbone
 from segcore.nn.hornet import HorNet
@@ -110,6 +110,22 @@ def test_what_a_hook_watches_is_still_computed(watched):
         assert_alike(prepared(x), plain(x))
     assert len(seen) == 2
     assert_alike(*seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "watched"),
+    [
+        ("R50", ""),
+        ("R50", "layers.1.0.conv2"),
+        ("R50", "layers.3.1.bn3"),
+        ("Swin", "layers.0.blocks.0.mlp.fc1"),
+        ("HorNet", "stages.2.0.gnconv"),
+        ("timm, inverted", "body.blocks.1.0.bn1.drop"),
+    ],
+)
+def test_hooks_of_a_backbone_and_inside_still_run(name, watched):
+    images = torch.randn(1, 3, 32, 32)
+    assert_a_hook_still_runs(BACKBONES[name](), {}, watched, lambda model: model(images))
 
 
 def test_packed_layers_take_no_rows_and_any_strides():
