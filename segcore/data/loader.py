@@ -7,7 +7,9 @@ number of workers, so a resumed run sees exactly what an unbroken one would.
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -214,10 +216,18 @@ def _leave_signals_to_parent(worker: int) -> None:
     """Where a signal goes to all processes (Slurm, systemd, Ctrl-C), the parent ends its workers.
 
     Without it a training that has been asked to stop would lose its workers in the middle of the
-    step, and end without a checkpoint. A second SIGTERM ends the worker: that is the parent's.
+    step, and end without a checkpoint.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_parent_asks, daemon=True).start()
+
+
+def _end_when_parent_asks() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass  # somebody else's
+    os._exit(0)  # as torch does it
 
 
 def _handed_on(batch: Batch) -> Batch | PackedBatch:
