@@ -1,6 +1,7 @@
 """What the tests of prepared models share: a plain model beside its prepared copy."""
 
 import copy
+from importlib import metadata
 
 import pytest
 import torch
@@ -11,6 +12,16 @@ from segcore.nn.prepared import prepare
 from segcore.nn.winograd import use_winograd
 
 needs_onednn = pytest.mark.skipif(bool(missing_operator()), reason=f"no {missing_operator()}")
+
+
+def needs_kernels(version):
+    """Marks a test of what the compiled kernels do since a version of ops/."""
+    try:
+        found = metadata.version("MultiScaleDeformableAttention")
+    except metadata.PackageNotFoundError:
+        found = "0"
+    numbers = [[int(part) for part in text.split(".")] for text in (found, version)]
+    return pytest.mark.skipif(numbers[0] < numbers[1], reason=f"ops/ is {found}, not {version}")
 
 
 def randomised(model):

@@ -41,7 +41,7 @@ def group_norm_(
     Returns: the result, channels-last.
     """
     x = x.contiguous(memory_format=torch.channels_last)
-    if not has_group_norm(x):
+    if not has_group_norm(x) or not _exact(norm):
         return _reference(x, norm, relu, coarse, out)
     x = x.float()
     last, to = (0, 2, 3, 1), x if out is None else out
@@ -51,6 +51,11 @@ def group_norm_(
     kind = (norm.num_groups, norm.weight, norm.bias, norm.eps, relu)
     torch.ops.msda.group_norm(x.permute(last), to.permute(last), *kind, coarse)
     return to
+
+
+def _exact(norm: nn.GroupNorm) -> bool:
+    """Whether its weight and bias are as the kernel takes them."""
+    return all(v is not None and v.dtype == torch.float32 for v in (norm.weight, norm.bias))
 
 
 def _reference(

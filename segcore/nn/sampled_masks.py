@@ -37,8 +37,9 @@ def sample_masks(masks: Tensor, points: Tensor) -> SampledMasks:
         masks: (B, N, T, h, w) logits.
         points: (B, P, 2) float32, x y in 0..1, one set for all masks and views of a sample.
     """
-    if masks.dtype not in KINDS or not has_compiled(masks, "sample_masks"):
-        return _reference(masks, points)
+    fits = masks.dtype in KINDS and points.dtype == torch.float32 and masks.numel() > 0
+    if not fits or not has_compiled(masks, "sample_masks"):
+        return _reference(masks.detach(), points)
     sampled = [
         torch.ops.msda.sample_masks(each.flatten(0, 1), at)
         for each, at in zip(masks.detach(), points, strict=True)

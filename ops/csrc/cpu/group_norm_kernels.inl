@@ -3,22 +3,26 @@
 
 #include "simd.inl"
 
-// Sums and sums of squares of each channel over rows [begin, end) of x (rows, channels).
+// Sums and sums of squares of each channel over rows [begin, end) of x (rows, channels). A few rows
+// are added up relative to their first, for of numbers far from zero float32 would keep too little.
 void channel_sums(const float* x, int64_t begin, int64_t end, int64_t channels, double* sums,
                   double* squares) {
   constexpr int64_t lanes = Simd<float>::width, few = 16;  // rows that float32 adds up
   for (int64_t row = begin; row < end; row += few) {
     const int64_t last = row + few < end ? row + few : end;
     for (int64_t c = 0; c < channels; c += lanes) {
+      const Real<float> first = load(x + row * channels + c);
       Real<float> sum = {}, square = {};
-      for (int64_t i = row; i < last; ++i) {
-        const Real<float> v = load(x + i * channels + c);
+      for (int64_t i = row + 1; i < last; ++i) {
+        const Real<float> v = load(x + i * channels + c) - first;
         sum += v;
         square += v * v;
       }
+      const double count = static_cast<double>(last - row);
       for (int64_t k = 0; k < lanes; ++k) {
-        sums[c + k] += sum[k];
-        squares[c + k] += square[k];
+        const double base = first[k], more = sum[k];
+        sums[c + k] += count * base + more;
+        squares[c + k] += (count * base + 2 * more) * base + square[k];
       }
     }
   }

@@ -79,6 +79,7 @@ std::tuple<Tensor, Tensor, Tensor> sample_masks(const Tensor& masks_, const Tens
                       points.scalar_type() == ScalarType::Float,
                   "sample_masks: points must be (P, 2) float32");
   const int64_t rows = masks.size(0), cells = masks.size(1) * masks.size(2), count = points.size(0);
+  STD_TORCH_CHECK(cells > 0 || rows == 0, "sample_masks: masks without a cell");
   STD_TORCH_CHECK(cells < (int64_t{1} << 31), "sample_masks: masks of 2^31 cells or more");
   Tensor values = torch::stable::new_empty(points, {rows, count});
   Tensor probs = torch::stable::new_empty(points, {rows, count});

@@ -100,10 +100,11 @@ Maps check(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& b
                       weight.size(1) == x.size(3) && x.is_contiguous() && weight.is_contiguous(),
                   "winograd: x must be (B, H, W, C) and the weight (36, C, D), contiguous");
   const Maps maps{x.size(0), x.size(1), x.size(2), weight.size(1), weight.size(2)};
-  STD_TORCH_CHECK(maps.inputs % 16 == 0 && maps.outputs % 16 == 0,
+  STD_TORCH_CHECK(maps.inputs % 16 == 0 && maps.outputs % 16 == 0 && maps.inputs && maps.outputs,
                   "winograd: channels must be multiples of 16; there are ", maps.inputs, " and ",
                   maps.outputs);
-  STD_TORCH_CHECK(!bias || bias->numel() == maps.outputs, "winograd: bias must be (D,)");
+  STD_TORCH_CHECK(!bias || (bias->numel() == maps.outputs && bias->is_contiguous()),
+                  "winograd: bias must be (D,), contiguous");
   STD_TORCH_CHECK(!added || (added->is_contiguous() && added->dim() == 4 &&
                              added->numel() == maps.images * maps.height * maps.width * maps.outputs),
                   "winograd: what is added must be (B, H, W, D), contiguous");

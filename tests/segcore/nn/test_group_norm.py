@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from prepared_models import needs_kernels
 from torch import nn
 from torch.nn import functional as F
 
@@ -59,6 +60,25 @@ def test_a_channels_last_map_is_overwritten_or_written_elsewhere():
     mine = group_norm_(x, norm)
     torch.testing.assert_close(mine, wanted)
     assert mine.data_ptr() == x.data_ptr()
+
+
+@needs_kernels("0.1.1")
+@pytest.mark.parametrize("isa", ["avx512", "avx2", "plain"])
+@pytest.mark.parametrize("mean", [100.0, 10_000.0])
+def test_maps_far_from_zero_are_as_near_to_float64s_as_pytorchs(monkeypatch, mean, isa):
+    monkeypatch.setenv("MSDA_ISA", isa)
+    torch.manual_seed(0)
+    norm, x = norm_of(32, 4), torch.randn(2, 32, 50, 61) + mean
+    wanted = wanted_of(x, norm)
+    theirs, mine = ((y - wanted).abs().max() for y in (norm(x), group_norm_(x, norm)))
+    assert mine < 2 * theirs
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_norms_that_the_kernel_does_not_take_are_pytorchs(kind):
+    norms = nn.GroupNorm(4, 32, affine=False), norm_of(32, 4).bfloat16()
+    norm, x = norms[kind == torch.bfloat16], torch.randn(2, 32, 6, 8).to(kind)
+    torch.testing.assert_close(group_norm_(x.clone(), norm), norm(x))
 
 
 @compiled

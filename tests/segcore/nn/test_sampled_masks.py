@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from prepared_models import needs_kernels
 
 from segcore.nn import sampled_masks
 from segcore.nn.mask_rles import has_compiled
@@ -59,3 +60,23 @@ def test_other_kinds_and_no_points_go_through_pytorch_or_are_empty():
     assert double.values.shape == (1, 2, 3) and double.values.dtype == torch.float32
     nothing = sample_masks(masks[:, :0], torch.rand(1, 3, 2))
     assert nothing.values.shape == (1, 0, 3) and nothing.softplus.shape == (1, 0)
+    empty = sample_masks(masks[:0], torch.rand(0, 3, 2))
+    assert empty.values.shape == (0, 2, 3) and empty.softplus.shape == (0, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_points_of_other_kinds_and_masks_that_learn_give_values_without_gradients(dtype):
+    masks, points = torch.randn(1, 2, 1, 4, 4, requires_grad=True), torch.rand(1, 3, 2)
+    for sampled in (sample_masks(masks, points.to(dtype)), sample_masks(masks.double(), points)):
+        assert not any(part.requires_grad for part in sampled)
+
+
+def test_masks_without_a_cell_raise():
+    with pytest.raises(RuntimeError, match="non-empty spatial dimensions"):
+        sample_masks(torch.zeros(1, 2, 1, 0, 0), torch.rand(1, 3, 2))
+
+
+@needs_kernels("0.1.1")
+def test_masks_without_a_cell_raise_in_the_kernel():
+    with pytest.raises(RuntimeError, match="masks without a cell"):
+        torch.ops.msda.sample_masks(torch.zeros(2, 0, 0), torch.rand(3, 2))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from prepared_models import needs_kernels
 from torch import nn
 from torch.nn import functional as F
 
@@ -64,6 +65,14 @@ def test_a_bias_with_a_stride_is_added_as_it_is():
     x, weight, bias = torch.zeros(1, 16, 4, 4), torch.zeros(32, 16, 3, 3), torch.randn(32, 2)[:, 1]
     found = winograd_conv(x, pack_winograd(weight), bias, False)
     assert torch.equal(found, bias[:, None, None].expand(1, 32, 4, 4))
+
+
+@needs_kernels("0.1.1")
+@pytest.mark.parametrize(("channels", "bias"), [(16, torch.zeros(32)[::2]), (0, None)])
+def test_a_bias_with_a_stride_and_no_channels_raise_in_the_kernel(channels, bias):
+    x, weight = torch.zeros(1, 4, 4, channels), torch.zeros(36, channels, channels)
+    with pytest.raises(RuntimeError, match=r"winograd: (bias must be|channels must be)"):
+        torch.ops.msda.winograd_conv(x, weight, bias, None, False)
 
 
 def test_other_numbers_of_channels_raise():
