@@ -111,8 +111,8 @@ def refine_predictions(
     if missing and not keep_missing:
         raise DataError(
             f"{len(missing)} of {len(predictions.images)} images cannot be read, first:"
-            f" {next(iter(missing.values()))}; all others are done and kept: put the images there"
-            " and start again, or have the masks of missing images kept as they are"
+            f" {next(iter(missing.values()))}; the others are done: put these images there and"
+            " start again, or leave their masks as they are (--keep-missing)"
         )
     for image in missing:
         predictions.write(output, predictions.read(image))

@@ -12,10 +12,13 @@ from typing import Any, NoReturn
 import yaml
 
 from segcore.errors import ConfigError
-from segcore.shipped import shipped
+from segcore.shipped import OF_DATA, shipped
 from segcore.user_path import user_path
 
 logger = logging.getLogger(__name__)
+
+CHECKPOINTS = (".pth", ".pkl", ".pt", ".safetensors")
+WEIGHTS = "MODEL.WEIGHTS"
 
 
 class _Loader(yaml.SafeLoader):
@@ -102,8 +105,11 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         hint = f", the _BASE_ of {above[-1]}" if above else ""
         raise ConfigError(f"{path}: config file not found{hint}") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{path}: not a config file: {error}") from None
+        hint = f" (a checkpoint goes to {WEIGHTS})" if path.suffix in CHECKPOINTS else ""
+        raise ConfigError(f"{path}: not a config file{hint}: {error}") from None
     content = _literals({} if content is None else content)
+    if isinstance(content, dict) and "images" in content and "MODEL" not in content:
+        raise ConfigError(f"{path}: an annotation file, not a config; {OF_DATA}")
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of keys, got {type(content).__name__}")
     return content

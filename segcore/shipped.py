@@ -11,6 +11,10 @@ from pathlib import Path
 from segcore.errors import ConfigError
 from segcore.user_path import user_path
 
+OF_DATA = (
+    "data are given as --data my/train.json (segcore train plans a config for them), or as"
+    " DATASETS.TRAIN '[my/train.json]' behind a CONFIG"
+)
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -41,7 +45,8 @@ def config_file(name: str | Path) -> Path:
             return candidate
     names = [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*.yaml"))]
     near = difflib.get_close_matches(known, names, n=3, cutoff=0.5)
+    hint = "" if path.suffix in ("", ".yaml", ".yml") else f"; {OF_DATA}"
     raise ConfigError(
         f"{path}: config file not found (looked for {path.absolute()}, and among those that come"
-        f" with segcore); nearest names: {', '.join(near) or 'none'}"
+        f" with segcore); nearest names: {', '.join(near) or 'none'}{hint}"
     )

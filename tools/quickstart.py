@@ -97,10 +97,14 @@ def main(args: argparse.Namespace) -> None:
     print(f"  checkpoint  {out / 'model_final.pth'}")
     print(f"  pictures    {written[0].parent} ({len(written)}: input, ground truth, prediction)")
     print("\nNext, your own photographs through it:")
-    print(
-        f"  .venv/bin/segcore predict quickstart/panoptic_lite0.yaml "
-        f"--input 'photos/*.jpg' --output out --weights {out / 'model_final.pth'}"
-    )
+    print(f"  {predict_command(out / 'model_final.pth')}")
+
+
+def predict_command(weights: Path) -> str:
+    """What is pasted into a shell, in any folder."""
+    words = [str(Path(sys.executable).with_name("segcore")), "predict"]
+    words += ["quickstart/panoptic_lite0.yaml", "--input", "photos/*.jpg", "--output", "out"]
+    return shlex.join([*words, "--weights", str(weights)])
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from segcore.data.survey import Survey
 from segcore.engine.launch import Fabric
 from segcore.errors import ConfigError, DataError
 from segcore.import_path import import_from
+from segcore.shipped import OF_DATA
 from segcore.structures import Batch, Metadata
 from segcore.user_path import user_path
 
@@ -50,7 +51,7 @@ def train_metadata(cfg: Config, catalog: Catalog) -> Metadata:
     if not names:
         raise ConfigError(
             "DATASETS.TRAIN is empty; name a data set of the catalogue, or give the path of an"
-            " annotation file"
+            f" annotation file; {OF_DATA}"
         )
     return catalog.metadata(names[0])
 

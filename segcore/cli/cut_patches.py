@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,5 +42,7 @@ def main(
             progress=progress,
         )
     print(f"{patches} patches in {output}; train on them with")
-    print(f"  DATASETS.TRAIN '[\"maskrefine.patch_store:FORMAT={output}\"]'")
+    words = ["DATASETS.TRAIN", f'["maskrefine.patch_store:FORMAT={output}"]']
+    words += ["MODEL.BPR.PATCH_SIZE", str(size)] if size != 64 else []
+    print("  segcore train small/bpr_hrnet18s.yaml", shlex.join(words))
     return 0

@@ -22,6 +22,7 @@ from segcore.cli.flags import (
     takes_wishes,
 )
 
+SHARE = click.FloatRange(0, 1)
 EXPORTS = ("onnx", "openvino", "torchscript", "torch-export")
 
 
@@ -124,7 +125,7 @@ def measure(**given: Any) -> None:
 @click.option("--video-input", "videos", multiple=True, help="video files, directories of frames")
 @click.option("--output", type=FILE, required=True, help="directory for all results; or a video")
 @click.option("--weights", help="checkpoint; default: the config's MODEL.WEIGHTS")
-@click.option("--confidence-threshold", "threshold", type=float, default=0.5, show_default=True)
+@click.option("--confidence-threshold", "threshold", type=SHARE, default=0.5, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--num-crops", type=int, help="that CropFormer looks at; 0: the whole image alone")
 @click.option("--overwrite", is_flag=True, help="do finished images again")
@@ -269,8 +270,8 @@ def export(size: tuple[int, int] | None, dynamic: bool, **given: Any) -> None:
     beside it, in FILE.parity.npz and FILE.parity.jsonl. docs/export.md has what runs where.
 
     \b
-    segcore export coco/instance-segmentation/maskformer2_R50_bs16_50ep.yaml --to onnx --dynamic \
-        --output model.onnx MODEL.WEIGHTS model_final.pth
+    segcore export output/config.yaml --to onnx --size 800 1216 --output model.onnx \\
+        MODEL.WEIGHTS output/model_final.pth
     """
     if bool(size) == dynamic:
         raise click.UsageError("give --size H W, for every model, or --dynamic, for most")
@@ -340,14 +341,16 @@ def plan_recipe(words: tuple[str, ...], **given: Any) -> None:
     run("segcore.cli.plan", val=val, opts=words[len(words) % 2 :], **given)
 
 
-@main.command(context_settings=FREE)
+@main.command(context_settings=FREE | {"allow_interspersed_args": False})
 @click.argument("name")
-@click.argument("flags", nargs=-1, type=click.UNPROCESSED, metavar="[--root DIR] [--workers N]")
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED, metavar="[FLAGS]...")
 def prepare(**given: Any) -> None:
     """Make files of a data set that were not published.
 
-    NAME is ade20k_sem_seg, ade20k_ins_seg, ade20k_pan_seg, cocofied_lvis or
-    coco_semantic_annos_from_panoptic_annos; see datasets/README.md.
+    NAME is ade20k_sem_seg, ade20k_ins_seg, ade20k_pan_seg, cocofied_lvis, video_masks or
+    coco_semantic_annos_from_panoptic_annos (see datasets/README.md). What FLAGS it takes:
+
+    segcore prepare NAME --help
     """
     run("segcore.cli.prepare", **given)
 

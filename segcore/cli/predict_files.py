@@ -18,6 +18,7 @@ from typing import Any
 from segcore.cli.made_by import MadeBy, differing, noted_in
 from segcore.data.folders import files_below
 from segcore.data.images import IMAGE_SUFFIXES
+from segcore.data.video_file import KINDS
 from segcore.errors import DataError
 from segcore.file_names import short_name
 from segcore.image_file import is_companion
@@ -91,6 +92,8 @@ def find_images(inputs: list[str], output: Path) -> tuple[list[Photo], Counter[s
     for text in inputs:
         root = path = user_path(text)
         if path.is_file():
+            if path.suffix.lower() in KINDS:
+                raise DataError(f"--input {text}: a video; expected images: --video-input {text}")
             photos.setdefault(Photo(path, path.parent).identity, Photo(path, path.parent))
             continue
         if path.is_dir():

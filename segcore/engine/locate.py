@@ -57,7 +57,7 @@ def locate(path: str) -> Path:
         other = f", nor {path} in {_cache()}" if bare else ""
         raise WeightsError(
             f"{file}: file not found{other}; MODEL.WEIGHTS names a checkpoint"
-            " (tools/convert_weights.py makes one of ImageNet weights), or is '' to start from"
+            " (`segcore convert-weights` makes one of ImageNet weights), or is '' to start from"
             " scratch"
         )
     return file

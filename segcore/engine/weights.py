@@ -178,8 +178,8 @@ def _check_complete(report: Report, where: str, training_only: tuple[str, ...]) 
     if missing := reasons(left):
         raise WeightsError(
             f"{where}these are weights to start a training from, not a trained model; missing:"
-            f" {_summary(missing)}; give a checkpoint of a finished training, or the"
-            " config that this one was trained with"
+            f" {_summary(missing)}; give MODEL.WEIGHTS a checkpoint of a"
+            " finished training, or the config that this one was trained with"
         )
     if report.resized:
         logger.warning(

@@ -114,6 +114,7 @@ def test_images_and_videos_go_to_programs_of_their_own(asked):
         (["analyze", NAME, "--size", "64", "-1"], "-1 is not in the range x>=1"),
         (["analyze", NAME, "--repeat", "0"], "0 is not in the range x>=1"),
         (["predict", NAME, "--output", "out"], "Missing option '--input'"),
+        (["predict", NAME, "--confidence-threshold", "50"], "50.0 is not in the range 0<=x<=1"),
         (["convert-weights", "onnx", "a", "b"], "'onnx' is not one of"),
     ],
 )
@@ -202,6 +203,11 @@ def test_preparation_scripts_run_by_name(tmp_path, capfd):
         prepare.main(name="ade20k", flags=[])
     assert prepare.main(name="ade20k_sem_seg", flags=["--root", str(tmp_path)]) == 1
     assert f"{tmp_path}/ADEChallengeData2016/annotations/training: no" in capfd.readouterr().err
+
+
+def test_a_preparation_scripts_flags_are_its_own(asked):
+    assert asked("prepare", "video_masks", "--help")["flags"] == ("--help",)
+    assert "video_masks" in asked("prepare", "--help")
 
 
 def test_old_names_lead_to_their_commands(root):

@@ -72,3 +72,9 @@ def test_links_to_folders_are_followed_and_a_loop_ends(tmp_path, pattern):
         assert "photos/dead.png" in names
         with pytest.raises(DataError, match=r"dead\.png: image not found"):
             read_image(tmp_path / "photos/dead.png")
+
+
+def test_a_video_among_images_raises_the_option_for_it(tmp_path):
+    (tmp_path / "clip.mp4").touch()
+    with pytest.raises(DataError, match=r"clip\.mp4: a video.* --video-input"):
+        find_images([str(tmp_path / "clip.mp4")], tmp_path / "out")

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -36,6 +37,15 @@ def test_a_second_quickstart_keeps_the_curves(monkeypatch, tmp_path, root):
         quickstart.main(Namespace(output=tmp_path, train=1, val=1, opts=[]))
         assert (tmp_path / "training.jsonl").read_text() == '{"iteration": 20}\n' * count
         assert json.loads((tmp_path / "metrics.json").read_text()) == numbers
+
+
+def test_the_next_command_can_be_pasted_where_a_path_has_blanks(monkeypatch, tmp_path, root):
+    monkeypatch.syspath_prepend(root / "tools")
+    quickstart = importlib.import_module("quickstart")
+    monkeypatch.setattr(sys, "executable", "/my work/.venv/bin/python")
+    words = shlex.split(quickstart.predict_command(tmp_path / "my run/model_final.pth"))
+    assert words[0] == "/my work/.venv/bin/segcore"
+    assert words[-1] == str(tmp_path / "my run/model_final.pth")
 
 
 def test_the_training_is_of_the_quickstarts_own_process(monkeypatch, tmp_path, root, capsys):

@@ -313,9 +313,9 @@ def test_patches_are_cut_from_predictions_and_from_degraded_truth(tmp_path, reco
     for file, more in zip(files, (given, given | {"count": 3}, {}), strict=True):
         assert cut_patches.main(name=name, output=file, **CUT | more) == 0
     assert (
-        f"DATASETS.TRAIN '[\"maskrefine.patch_store:FORMAT={files[2]}\"]'"
-        in capsys.readouterr().out
-    )
+        "  segcore train small/bpr_hrnet18s.yaml DATASETS.TRAIN"
+        f" '[\"maskrefine.patch_store:FORMAT={files[2]}\"]'\n"
+    ) in capsys.readouterr().out
     matched = match_instances(read_predictions(given["predictions"]), records, METADATA)
     wanted = sum(len(part.images) for part in training_patches(matched, records))
     all_of_them, drawn, degraded = (len(open_patches(file)) for file in files)

@@ -1,5 +1,7 @@
 """Configs by name, from any folder."""
 
+import os
+
 import pytest
 
 from segcore.config import load_config
@@ -31,3 +33,17 @@ def test_an_unknown_name_raises_with_the_nearest(tmp_path, monkeypatch):
         config_file("coco/panoptic-segmentation/maskformer_R50_bs16_50ep.yaml")
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: config file not found"):
         load_config(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("name", ["train.json", "train.json@images"])
+def test_data_in_place_of_a_config_raise_how_data_are_given(name, tmp_path):
+    (tmp_path / "train.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    relative = os.path.relpath(tmp_path / name)
+    with pytest.raises(ConfigError, match=r"given as --data my/train\.json"):
+        load_config(relative)
+
+
+def test_a_checkpoint_in_place_of_a_config_raises_where_it_goes(tmp_path):
+    (tmp_path / "model.pth").write_bytes(b"\x80\x02")
+    with pytest.raises(ConfigError, match=r"not a config file \(a checkpoint goes to MODEL"):
+        load_config(tmp_path / "model.pth")

@@ -150,7 +150,7 @@ def test_addresses_are_looked_for_in_the_cache(tmp_path, monkeypatch):
             read_checkpoint(path)
         assert f"https://{full}" in str(caught.value)
         assert str(tmp_path / "cache" / full) in str(caught.value)
-    with pytest.raises(WeightsError, match=r"file not found.*convert_weights"):
+    with pytest.raises(WeightsError, match=r"file not found.*segcore convert-weights"):
         read_checkpoint("R-49.pkl")
     (tmp_path / "cache" / full).parent.mkdir(parents=True)
     (tmp_path / "cache" / full).write_bytes(pickle.dumps({"model": STATE}))
