@@ -84,11 +84,16 @@ class HostedRefiner(nn.Module):
             inside = sizes[:, 0].to(images.device, torch.float32)  # (B, 2)
             regions, maps = self.candidates(said.layers[-1], inside)
             if targets is not None:
-                regions, maps = self.matched(regions, maps, targets)
+                regions, maps = self.matched(regions, maps, self.without_stuff(targets))
             regions.logits = [self._coarse(maps, regions.boxes, size) for size in COARSE]
         features = [x.contiguous() for x in self.neck(said.features)[:4]]
         head: MaskHead = self.mask_head
         return Outputs(said.layers, features=features, regions=head(features, regions))
+
+    def without_stuff(self, targets: Sequence[Targets]) -> list[Targets]:
+        """The same targets, those of stuff with nothing in their masks: a head learns things."""
+        things = [self.is_thing[target.labels][:, None, None, None] for target in targets]
+        return [replace(t, masks=t.masks & thing) for t, thing in zip(targets, things, strict=True)]
 
     def candidates(self, answer: Prediction, inside: Tensor) -> tuple[Regions, Tensor]:
         """The best pairs of query and class of each image, and their mask logits (R, h, w).

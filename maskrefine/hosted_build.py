@@ -54,7 +54,7 @@ def build_hosted(cfg: Config, metadata: Metadata) -> Task:
     rows = [f"mask_head.{name}.{kind}" for name in part.class_rows for kind in ("weight", "bias")]
     return Task(
         model=refiner,
-        losses=partial(_losses, part.losses),
+        losses=partial(_losses, part.losses, refiner),
         postprocess=DetectionResults(tight=True),  # a region has a margin around its mask
         views=views,
         renames=partial(to_ours, host),
@@ -72,10 +72,14 @@ def build_hosted(cfg: Config, metadata: Metadata) -> Task:
 
 
 def _losses(
-    masks: MaskLosses, outputs: Outputs, targets: list[Targets], counts: Any
+    masks: MaskLosses,
+    refiner: HostedRefiner,
+    outputs: Outputs,
+    targets: list[Targets],
+    counts: Any,
 ) -> dict[str, Any]:
     assert outputs.regions is not None
-    return masks(outputs.regions, targets)
+    return masks(outputs.regions, refiner.without_stuff(targets))
 
 
 def to_ours(host: Task, state: Mapping[str, Any]) -> dict[str, Any]:

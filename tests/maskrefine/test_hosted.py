@@ -12,7 +12,7 @@ from torch import nn
 from maskrefine.hosted import COARSE, HostedRefiner
 from maskrefine.hosted_build import build_hosted
 from maskrefine.refinemask import RefineMaskHead
-from maskrefine.refinemask_losses import refinemask_losses
+from maskrefine.refinemask_losses import refinemask_losses, semantic_targets
 from maskrefine.transfiner import TransfinerHead
 from maskrefine.transfiner_losses import transfiner_losses
 from segcore import masks as mask_io
@@ -121,6 +121,18 @@ def test_candidates_that_show_an_object_are_trained_as_it():
     assert regions.labels.tolist() == [1, 1, 1]
     assert regions.matched[0] == 1 and regions.scores is None
     assert len(maps) == 3
+
+
+def test_stuff_is_neither_matched_nor_foreground():
+    model = refiner(nn.Identity(), is_thing=(True, False))
+    (both, _) = targets()  # class 1 each; a candidate shows each of them
+    both.labels[0] = 0
+    cleared = model.without_stuff([both, both])
+    answer = model.host(IMAGES, SIZES).layers[-1]
+    candidates = model.candidates(answer, torch.full((2, 2), 128.0))
+    assert set(model.matched(*candidates, [both, both])[0].matched.tolist()) == {0, 1}
+    assert set(model.matched(*candidates, cleared)[0].matched.tolist()) == {0}
+    assert semantic_targets(cleared, (32, 32)).sum((1, 2, 3)).tolist() == [8 * 11, 8 * 11]
 
 
 @pytest.mark.parametrize("name", ["transfiner", "refinemask"])
