@@ -19,6 +19,7 @@ $(READY): pyproject.toml setup.py $(wildcard ops/pyproject.toml ops/setup.py)
 quickstart: $(READY)
 	$(BIN)/python tools/quickstart.py
 
+# a test process that dies ends the run, which would wait for it for ever
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,17 +24,6 @@ def library() -> Any:
     except ModuleNotFoundError as error:
         raise missing(error) from None
     return openvino
-
-
-def in_own_thread(call: Callable[..., Any], *args: Any, **named: Any) -> Any:
-    """What a call returns that loads OpenVINO's CPU plugin.
-
-    The plugin gives the thread that loads it another stack for signals. Of two plugins, the one
-    that is gone last leaves the thread the freed stack of the first (2026.4), so that the next
-    signal, be it Ctrl-C, kills the process. A thread that ends with the call leaves nothing.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(call, *args, **named).result()
 
 
 def write(source: Path, path: Path, facts: Facts) -> None:
@@ -75,7 +63,7 @@ def read(path: Path, *, precision: str = "f32") -> Opened:
     section = noted[SECTION] if SECTION in noted else {}  # noqa: SIM401  (no dict)
     facts = from_strings({PREFIX + name: section[name].astype(str) for name in section})
     hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": get_num_threads()}
-    compiled = in_own_thread(core.compile_model, model, "CPU", hints)
+    compiled = _compiled(core, model, hints)
 
     def run(pixels: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
         values = compiled([pixels, sizes])
@@ -83,3 +71,14 @@ def read(path: Path, *, precision: str = "f32") -> Opened:
 
     version = openvino.__version__.split("-")[0]  # without its build
     return Opened(facts, run, f"openvino {version}")
+
+
+def _compiled(core: Any, model: Any, hints: dict[str, Any]) -> Any:
+    """The model for the CPU, loaded in a thread of its own.
+
+    OpenVINO's plugin gives the thread that loads it another stack for signals. Of two plugins, the
+    one that is gone last leaves the thread the freed stack of the first (2026.4), so that the next
+    signal, be it Ctrl-C, kills the process. A thread that ends with the call leaves nothing.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(core.compile_model, model, "CPU", hints).result()
